@@ -1,0 +1,30 @@
+//! The log at the heart of Tidewire: append domain events, read them, follow them.
+//!
+//! Without features this crate is the **model** alone — names, positions, events — and needs
+//! nothing but serde, uuid and bytes. Feature `store` adds the [`EventStore`] trait, the
+//! group-committing writer, the follower and the memory store; features `postgres` and `sqlite`
+//! add the databases; feature `conformance` adds the suite that every store has to pass.
+//!
+//! The one promise everything else leans on: **global positions are gapless and their order is
+//! the order of commits.** A hole in what a reader saw is a lost event, and arithmetic finds it.
+
+mod event;
+mod names;
+mod position;
+
+pub use event::{EventId, NewEvent, Payload, RecordedEvent, Timestamp};
+pub use names::{Category, EventType, NAME_BYTES_MAX, NameError, StreamName};
+pub use position::{ExpectedRevision, GlobalPosition, NUMBER_MAX, Revision};
+
+#[cfg(feature = "store")]
+mod error;
+#[cfg(feature = "store")]
+mod store;
+
+#[cfg(feature = "store")]
+pub use error::{AppendError, ReadError};
+#[cfg(feature = "store")]
+pub use store::{
+    Append, Appended, BoxFuture, Commit, CommitFeed, Direction, EventStore, LogEpoch, LogHead,
+    Page, PendingAppend, Read, ReadStart, Target,
+};
