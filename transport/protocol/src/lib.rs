@@ -1,1 +1,27 @@
-//! Skeleton.
+//! The Tidewire wire protocol as pure state machines: no clock, no IO, no randomness, no tasks.
+//!
+//! `PROTOCOL.md` says what travels; this crate is what it means. Time is passed in, bytes are
+//! passed in and polled out, and nothing that a peer sends can make it panic.
+//!
+//! - [`frame`]: RFC 6455 frames, decoded strictly and encoded.
+//! - [`messages`] and [`codec`]: what is said, and how it is written as JSON.
+//! - [`session`]: the server's side of one connection.
+//! - [`client`]: the client's side of the same protocol.
+//! - [`codes`]: every error code and close code, declared once.
+
+pub mod backoff;
+pub mod client;
+pub mod codec;
+pub mod codes;
+pub mod filter;
+pub mod frame;
+pub mod messages;
+pub mod session;
+
+pub use codes::{CloseCode, ErrorBody, ErrorCode};
+pub use filter::Filter;
+pub use messages::{
+    After, Answer, AppendRequest, Batch, Cursor, Direction, Epoch, FeedSpec, FetchRequest,
+    RequestId, SessionId, Sub, Target,
+};
+pub use session::{Activity, Auth, Input, Moment, Output, Session, SessionConfig, SessionInfo};

@@ -1,0 +1,17 @@
+//! Messages as JSON text (subprotocol `tidewire.v1.json`).
+//!
+//! Events are the hot path and are written without serde ([`encode_event`],
+//! [`encode_events_frame`]); everything else is rare. Payloads and metadata are JSON already and
+//! pass through byte for byte.
+
+mod client_message;
+mod event;
+mod read;
+mod server_message;
+mod time;
+mod write;
+
+pub use client_message::{Malformed, decode_client, encode_client};
+pub use event::{decode_event, encode_event, encode_events_frame, event_bytes};
+pub use server_message::{DecodeError, decode_server, encode_server};
+pub use time::{format_time, parse_time};

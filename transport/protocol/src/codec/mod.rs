@@ -1,0 +1,3 @@
+//! How messages are written: one module an encoding.
+
+pub mod json;

@@ -1,0 +1,509 @@
+//! One connected client, as a pure state machine: opening → ready → draining → closing → closed.
+//!
+//! The session knows every rule of the protocol and nothing of sockets, clocks or stores. It is
+//! told what happened ([`Session::handle`]) and asked what to do ([`Session::poll`]) and when to
+//! be woken ([`Session::next_timeout`]). Whoever drives it only carries.
+//!
+//! What the driver has to keep to:
+//!
+//! - After every [`Session::handle`], poll until `None` and obey in order. Before the next
+//!   message is handed in, ask [`Session::may_read`].
+//! - Stop reading, too, while replies that the socket has not taken exceed the driver's bound:
+//!   then at most one message's replies come on top of it.
+//! - After [`Output::Shut`], no frame and no input of that feed: the handle may be used again.
+
+mod config;
+mod life;
+mod requests;
+mod subscription;
+mod timers;
+
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::{Bytes, BytesMut};
+use tidewire_eventstore::GlobalPosition;
+use uuid::Uuid;
+
+use crate::{
+    codec::json,
+    codes::{CloseCode, ErrorBody, ErrorCode},
+    frame::{self, FrameError, Message},
+    messages::{
+        Answer, AppendRequest, ClientMessage, Epoch, FeedSpec, FetchRequest, Goodbye, Hello,
+        PROTOCOL_VERSION, Refusal, RequestId, ServerMessage, Sub, Welcome,
+    },
+};
+use life::Life;
+use subscription::Subscriptions;
+use timers::{Timer, Timers};
+
+pub use config::{Auth, Limits, SessionConfig, SessionInfo};
+
+/// The present, as the driver sees it.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment {
+    /// The time.
+    pub now: Instant,
+    /// The last position that this node has looked at.
+    pub head: GlobalPosition,
+}
+
+/// What the driver observed on the socket since it was opened.
+#[derive(Debug, Clone, Copy)]
+pub struct Activity {
+    /// When the last byte came in.
+    pub inbound_at: Instant,
+    /// When the kernel last accepted bytes from us.
+    pub progress_at: Instant,
+    /// Bytes that we have produced and the kernel has not accepted yet.
+    pub unsent_bytes: usize,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum Input {
+    /// A complete WebSocket message came in.
+    Message(Message),
+    /// The frame decoder met a violation; nothing more can be read.
+    Broken(FrameError),
+    /// The socket is gone.
+    Gone,
+    /// The answer to an [`Output::Append`] or [`Output::Fetch`].
+    Answer {
+        /// The request.
+        id: RequestId,
+        /// What became of it.
+        answer: Result<Answer, ErrorBody>,
+    },
+    /// The answer to an [`Output::CheckHead`].
+    HeadChecked {
+        /// The subscription that waits for it.
+        sub: Sub,
+        /// The store's real head, or why it is not known.
+        head: Result<GlobalPosition, ErrorBody>,
+    },
+    /// A subscription that was reading the log is now fed what is appended.
+    Live {
+        /// The subscription.
+        sub: Sub,
+        /// Everything matching up to here was handed to the socket before.
+        position: GlobalPosition,
+    },
+    /// A live subscription fell behind and reads the log again.
+    Behind {
+        /// The subscription.
+        sub: Sub,
+        /// Everything matching up to here was handed to the socket before.
+        position: GlobalPosition,
+        /// How many positions lie between that and the head.
+        lag: u64,
+    },
+    /// A feed cannot go on; the session ends the subscription.
+    FeedFailed {
+        /// The subscription.
+        sub: Sub,
+        /// Why. Retryable: the client may subscribe anew after its last position.
+        error: ErrorBody,
+    },
+    /// The answer to an [`Output::Positions`]: how far each feed has been looked at, everything
+    /// matching up to there being handed to the socket before this call.
+    Positions(Vec<(Sub, GlobalPosition)>),
+    /// The log has a new epoch: all epochs, oldest first.
+    Epochs(Arc<[Epoch]>),
+    /// The server is shutting down: say goodbye, answer what is unanswered, close.
+    Drain {
+        /// When the client should come back: a delay that differs between clients.
+        reconnect_after: Duration,
+    },
+    /// A timer is due ([`Session::next_timeout`]).
+    Timeout(Activity),
+    /// Everything handed out before by [`Output::Send`] is accepted by the kernel. Only a session
+    /// that is closing minds; telling it more often does no harm.
+    Flushed,
+}
+
+/// What to do.
+#[derive(Debug, PartialEq)]
+pub enum Output {
+    /// Write these bytes: whole WebSocket frames, in this order, before any event frame that is
+    /// produced later.
+    Send(Bytes),
+    /// Write this Pong frame, in place of an earlier one that has not begun to leave. So a peer
+    /// that pings and does not read costs one frame.
+    Pong(Bytes),
+    /// Start a feed: deliver every event of `feed` after `after`.
+    Open {
+        /// The subscription.
+        sub: Sub,
+        /// What to deliver.
+        feed: FeedSpec,
+        /// Where to begin, exclusive.
+        after: GlobalPosition,
+    },
+    /// Stop a feed: from now on no frame of it may be written.
+    Shut {
+        /// The subscription.
+        sub: Sub,
+    },
+    /// Append, then answer with [`Input::Answer`].
+    Append {
+        /// The request.
+        id: RequestId,
+        /// What to append.
+        append: AppendRequest,
+    },
+    /// Read a page, then answer with [`Input::Answer`].
+    Fetch {
+        /// The request.
+        id: RequestId,
+        /// What to read.
+        fetch: FetchRequest,
+    },
+    /// Ask the store for its head, then answer with [`Input::HeadChecked`].
+    CheckHead {
+        /// The subscription that waits for it.
+        sub: Sub,
+    },
+    /// Say how far each open feed is, with [`Input::Positions`].
+    Positions,
+    /// A round trip was measured.
+    RoundTrip(Duration),
+    /// Write what is queued (unless [`CloseCode::is_abrupt`]), stop reading, and end the
+    /// connection. Nothing follows.
+    Close {
+        /// Why; for metrics.
+        code: CloseCode,
+    },
+}
+
+/// How far a session has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Waits for `hello`.
+    Opening,
+    /// Serves.
+    Ready,
+    /// Has said goodbye and waits for the answers to requests.
+    Draining(CloseCode),
+    /// Has sent its Close frame and waits for the peer's.
+    Closing(CloseCode),
+    /// Is over.
+    Closed,
+}
+
+/// One connected client.
+#[derive(Debug)]
+pub struct Session {
+    config: Arc<SessionConfig>,
+    info: SessionInfo,
+    opened: Instant,
+    phase: Phase,
+    /// The epoch that the client named in `hello`.
+    epoch: Option<Uuid>,
+    subs: Subscriptions,
+    requests: Vec<RequestId>,
+    timers: Timers,
+    life: Life,
+    outputs: VecDeque<Output>,
+}
+
+impl Session {
+    /// A session whose handshake has just succeeded. Many sessions can share one configuration:
+    /// pass an [`Arc`] of it.
+    pub fn new(config: impl Into<Arc<SessionConfig>>, info: SessionInfo, moment: Moment) -> Self {
+        let config = config.into();
+        let mut timers = Timers::default();
+        timers.set(Timer::Hello, moment.now + config.hello_timeout);
+        timers.set(Timer::Ping, moment.now + config.ping_interval);
+        timers.set(Timer::Progress, moment.now + config.progress_timeout);
+        Self {
+            config,
+            info,
+            opened: moment.now,
+            phase: Phase::Opening,
+            epoch: None,
+            subs: Subscriptions::default(),
+            requests: Vec::new(),
+            timers,
+            life: Life::default(),
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// Takes in what happened. Poll afterwards.
+    pub fn handle(&mut self, input: Input, moment: Moment) {
+        match (input, self.phase) {
+            (_, Phase::Closed) => {}
+            (Input::Gone, phase) => self.finish(match phase {
+                Phase::Closing(code) | Phase::Draining(code) => code,
+                _ => CloseCode::ABNORMAL,
+            }),
+            (Input::Message(Message::Close(reason)), phase) => self.peer_closes(reason, phase),
+            (Input::Timeout(activity), _) => self.timeout(activity, moment),
+            (Input::Flushed, Phase::Closing(_)) => {
+                self.timers.set(Timer::End, moment.now + self.config.close_timeout);
+            }
+            (Input::Flushed, _) => {}
+            // Whatever else a peer sends after our Close frame counts for nothing.
+            (_, Phase::Closing(_)) => {}
+            (Input::Broken(error), _) => self.broken(error),
+            (Input::Message(message), Phase::Opening | Phase::Ready) => {
+                self.message(message, moment);
+            }
+            (Input::Message(_), Phase::Draining(_)) => {}
+            (Input::Answer { id, answer }, _) => self.answer(id, answer, moment),
+            (Input::HeadChecked { sub, head }, _) => self.head_checked(sub, head, moment),
+            (Input::Live { sub, position }, _) => self.feed_live(sub, position),
+            (Input::Behind { sub, position, lag }, _) => self.feed_behind(sub, position, lag),
+            (Input::FeedFailed { sub, error }, _) => self.feed_failed(sub, error),
+            (Input::Positions(positions), _) => self.heartbeat(positions, moment),
+            (Input::Epochs(epochs), _) => self.info.epochs = epochs,
+            (Input::Drain { reconnect_after }, Phase::Opening | Phase::Ready) => {
+                self.drain(reconnect_after, moment);
+            }
+            (Input::Drain { .. }, Phase::Draining(_)) => {}
+        }
+    }
+
+    /// The next thing to do, or `None` for now.
+    pub fn poll(&mut self) -> Option<Output> {
+        let output = self.outputs.pop_front();
+        if self.outputs.is_empty() && self.outputs.capacity() > 0 {
+            // An idle session keeps no queue: there are many, and most of them are idle.
+            self.outputs = VecDeque::new();
+        }
+        output
+    }
+
+    /// When to hand in [`Input::Timeout`], if nothing else happens before.
+    pub fn next_timeout(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    /// Whether the driver may hand in further messages: `false` while too many requests are
+    /// unanswered or the session drains, so that the driver stops reading the socket. A session
+    /// that is closing reads on, for the peer's Close frame.
+    pub fn may_read(&self) -> bool {
+        match self.phase {
+            Phase::Opening | Phase::Ready => self.requests.len() < self.config.limits.requests,
+            Phase::Closing(_) => true,
+            Phase::Draining(_) | Phase::Closed => false,
+        }
+    }
+
+    /// Whether the session is over: [`Output::Close`] was handed out, or waits to be polled.
+    pub fn is_closed(&self) -> bool {
+        self.phase == Phase::Closed
+    }
+
+    /// Who the session is.
+    pub fn info(&self) -> &SessionInfo {
+        &self.info
+    }
+
+    fn message(&mut self, message: Message, moment: Moment) {
+        match message {
+            Message::Text(text) => match json::decode_client(&text) {
+                Ok(messages) => {
+                    for message in messages {
+                        // One of them may have ended the session.
+                        if matches!(self.phase, Phase::Opening | Phase::Ready) {
+                            self.client_message(message, moment);
+                        }
+                    }
+                }
+                Err(_) => self.close(CloseCode::MALFORMED, moment.now),
+            },
+            Message::Binary(_) => self.close(CloseCode::UNSUPPORTED_DATA, moment.now),
+            Message::Ping(payload) => self.pong(&payload),
+            Message::Pong(payload) => {
+                if let Some(round_trip) = self.life.pong(&payload, moment.now) {
+                    self.timers.stop(Timer::Pong);
+                    self.outputs.push_back(Output::RoundTrip(round_trip));
+                }
+            }
+            Message::Close(reason) => self.peer_closes(reason, self.phase),
+        }
+    }
+
+    fn client_message(&mut self, message: Result<ClientMessage, Refusal>, moment: Moment) {
+        let message = match message {
+            Ok(ClientMessage::Hello(hello)) => return self.hello(*hello, moment),
+            message if self.phase == Phase::Opening => return self.too_early(message),
+            Ok(message) => message,
+            Err(Refusal { id, sub, error }) => {
+                return self.say(&ServerMessage::Error { id, sub, error });
+            }
+        };
+        match message {
+            ClientMessage::Hello(_) => {}
+            ClientMessage::Subscribe(subscribe) => self.subscribe(*subscribe, moment),
+            ClientMessage::Unsubscribe { sub } => self.unsubscribe(sub),
+            ClientMessage::Append { id, append } => self.append(id, append),
+            ClientMessage::Fetch { id, fetch } => self.fetch(id, fetch),
+            ClientMessage::Ping { id } => {
+                let since = moment.now.saturating_duration_since(self.opened);
+                let micros = i64::try_from(since.as_micros()).unwrap_or(i64::MAX);
+                let at = self.info.opened_at.as_micros().saturating_add(micros);
+                let at = tidewire_eventstore::Timestamp::from_micros(at);
+                self.say(&ServerMessage::Pong { id, at });
+            }
+        }
+    }
+
+    /// Answers what came before `hello`.
+    fn too_early(&mut self, message: Result<ClientMessage, Refusal>) {
+        let (id, sub, error) = match message {
+            Ok(ClientMessage::Subscribe(subscribe)) => (None, Some(subscribe.sub), None),
+            Ok(ClientMessage::Unsubscribe { sub }) => (None, Some(sub), None),
+            Ok(
+                ClientMessage::Append { id, .. }
+                | ClientMessage::Fetch { id, .. }
+                | ClientMessage::Ping { id },
+            ) => (Some(id), None, None),
+            Ok(ClientMessage::Hello(_)) => (None, None, None),
+            Err(refusal) => (refusal.id, refusal.sub, Some(refusal.error)),
+        };
+        let error = error.unwrap_or_else(|| Box::new(ErrorCode::HelloRequired.into()));
+        self.say(&ServerMessage::Error { id, sub, error });
+    }
+
+    fn hello(&mut self, hello: Hello, moment: Moment) {
+        if self.phase != Phase::Opening {
+            return self.refuse(None, None, ErrorCode::AlreadyHello);
+        }
+        if hello.protocol != PROTOCOL_VERSION {
+            self.refuse(None, None, ErrorCode::UnsupportedProtocol);
+            return self.close(CloseCode::UNSUPPORTED_PROTOCOL, moment.now);
+        }
+        let bearer = self.info.bearer.take();
+        if !self.config.auth.accepts(hello.token.as_deref().or(bearer.as_deref())) {
+            self.refuse(None, None, ErrorCode::Unauthorized);
+            return self.close(CloseCode::FORBIDDEN, moment.now);
+        }
+        self.phase = Phase::Ready;
+        self.epoch = hello.epoch;
+        self.timers.stop(Timer::Hello);
+        self.timers.set(Timer::Heartbeat, moment.now + self.config.heartbeat_interval);
+        self.say(&ServerMessage::Welcome(Box::new(Welcome {
+            session: self.info.session,
+            node: Arc::clone(&self.info.node),
+            epoch: self.info.epochs.last().map_or(Uuid::nil(), |epoch| epoch.epoch),
+            head: moment.head,
+            heartbeat_ms: millis(self.config.heartbeat_interval),
+            limits: self.config.limits.on_the_wire(),
+            token_expires_in_ms: None,
+            reconnect: self.config.reconnect,
+        })));
+        for subscription in hello.subscriptions {
+            match subscription {
+                Ok(subscribe) => self.subscribe(subscribe, moment),
+                Err(Refusal { id, sub, error }) => {
+                    self.say(&ServerMessage::Error { id, sub, error });
+                }
+            }
+        }
+    }
+
+    fn heartbeat(&mut self, positions: Vec<(Sub, GlobalPosition)>, moment: Moment) {
+        if self.phase == Phase::Ready {
+            let positions =
+                positions.into_iter().filter(|(sub, _)| self.subs.is_fed(*sub)).collect();
+            self.say(&ServerMessage::Heartbeat { head: moment.head, positions });
+        }
+    }
+
+    fn drain(&mut self, reconnect_after: Duration, moment: Moment) {
+        let code = CloseCode::DRAIN;
+        self.goodbye(code, millis(reconnect_after));
+        self.phase = Phase::Draining(code);
+        self.timers.stop_all();
+        self.timers.set(Timer::End, moment.now + self.config.drain_timeout);
+        self.drained(moment.now);
+    }
+
+    /// Closes a draining session once nothing is unanswered.
+    fn drained(&mut self, now: Instant) {
+        if let Phase::Draining(code) = self.phase
+            && self.requests.is_empty()
+        {
+            self.close_frame(code, now);
+        }
+    }
+
+    fn goodbye(&mut self, code: CloseCode, after_ms: u64) {
+        self.say(&ServerMessage::Goodbye(Box::new(Goodbye {
+            code,
+            reason: code.text().to_owned(),
+            reconnect: code.may_reconnect(),
+            after_ms,
+        })));
+    }
+
+    /// Says goodbye where that means something to the client, and sends a Close frame.
+    fn close(&mut self, code: CloseCode, now: Instant) {
+        if code.0 >= 4000 {
+            self.goodbye(code, 0);
+        }
+        self.close_frame(code, now);
+    }
+
+    fn close_frame(&mut self, code: CloseCode, now: Instant) {
+        self.outputs.push_back(Output::Send(frame::close(code, code.text())));
+        self.phase = Phase::Closing(code);
+        self.requests = Vec::new();
+        self.timers.stop_all();
+        // Until the frame has left; from then on `Flushed` sets a shorter wait.
+        self.timers.set(Timer::End, now + self.config.drain_timeout);
+    }
+
+    fn broken(&mut self, error: FrameError) {
+        let code = error.close_code();
+        self.outputs.push_back(Output::Send(frame::close(code, &error.to_string())));
+        self.finish(code);
+    }
+
+    fn peer_closes(&mut self, reason: Option<frame::CloseReason>, phase: Phase) {
+        let code = reason.map_or(CloseCode::NO_STATUS, |reason| reason.code);
+        match phase {
+            Phase::Closing(ours) => self.finish(ours),
+            _ => {
+                self.outputs.push_back(Output::Send(frame::close(code, "")));
+                self.finish(code);
+            }
+        }
+    }
+
+    fn finish(&mut self, code: CloseCode) {
+        self.phase = Phase::Closed;
+        self.timers.stop_all();
+        self.requests = Vec::new();
+        self.subs = Subscriptions::default();
+        self.outputs.push_back(Output::Close { code });
+    }
+
+    fn pong(&mut self, payload: &[u8]) {
+        self.outputs.retain(|output| !matches!(output, Output::Pong(_)));
+        self.outputs.push_back(Output::Pong(frame::pong(payload)));
+    }
+
+    fn refuse(&mut self, id: Option<RequestId>, sub: Option<Sub>, code: ErrorCode) {
+        self.say(&ServerMessage::Error { id, sub, error: Box::new(code.into()) });
+    }
+
+    fn say(&mut self, message: &ServerMessage) {
+        let mut text = BytesMut::new();
+        json::encode_server(message, &mut text);
+        let mut out = BytesMut::with_capacity(frame::HEADER_BYTES_MAX + text.len());
+        frame::text(&text, &mut out);
+        self.outputs.push_back(Output::Send(out.freeze()));
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

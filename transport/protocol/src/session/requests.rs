@@ -1,0 +1,182 @@
+//! What a client asks for: subscriptions begun and ended, appends and pages.
+
+use serde_json::json;
+use tidewire_eventstore::GlobalPosition;
+
+use super::{
+    Moment, Output, Phase, Session,
+    subscription::{Begin, Pending, State, begin},
+};
+use crate::{
+    codes::{ErrorBody, ErrorCode},
+    messages::{
+        Answer, AppendRequest, FeedSpec, FetchRequest, RequestId, ResetReason, ServerMessage, Sub,
+        Subscribe,
+    },
+};
+
+impl Session {
+    pub(super) fn subscribe(&mut self, subscribe: Subscribe, moment: Moment) {
+        let sub = subscribe.sub;
+        if self.subs.contains(sub) {
+            return self.refuse(None, Some(sub), ErrorCode::SubInUse);
+        }
+        if self.subs.len() >= self.config.limits.subscriptions {
+            return self.refuse(None, Some(sub), ErrorCode::TooManySubscriptions);
+        }
+        let epoch = subscribe.epoch.or(self.epoch);
+        match begin(&subscribe, epoch, &self.info.epochs, moment.head) {
+            Begin::At { after, resumed } => {
+                self.open(sub, subscribe.feed, after, resumed, moment.head);
+            }
+            Begin::IfReached(after) => {
+                let pending = Box::new(Pending { feed: subscribe.feed, after });
+                self.subs.set(sub, State::Checking(pending));
+                self.outputs.push_back(Output::CheckHead { sub });
+            }
+            Begin::Reset(reason) => self.reset(sub, reason),
+        }
+    }
+
+    fn open(
+        &mut self,
+        sub: Sub,
+        feed: FeedSpec,
+        after: GlobalPosition,
+        resumed: bool,
+        head: GlobalPosition,
+    ) {
+        self.subs.set(sub, State::CatchingUp);
+        self.say(&ServerMessage::Subscribed { sub, head, after, resumed });
+        self.outputs.push_back(Output::Open { sub, feed, after });
+    }
+
+    fn reset(&mut self, sub: Sub, reason: ResetReason) {
+        let first = GlobalPosition::START.next();
+        self.say(&ServerMessage::Reset { sub, reason, first });
+    }
+
+    pub(super) fn head_checked(
+        &mut self,
+        sub: Sub,
+        head: Result<GlobalPosition, ErrorBody>,
+        moment: Moment,
+    ) {
+        if !self.subs.contains(sub) || self.subs.is_fed(sub) {
+            return;
+        }
+        match (self.subs.remove(sub), head) {
+            (Some(State::Checking(pending)), Ok(head)) => {
+                let Pending { feed, after } = *pending;
+                let head = head.max(moment.head);
+                if after > head {
+                    self.reset(sub, ResetReason::Ahead);
+                } else {
+                    self.open(sub, feed, after, true, head);
+                }
+            }
+            (Some(State::Checking(_)), Err(error)) => {
+                let error = Box::new(error);
+                self.say(&ServerMessage::Error { id: None, sub: Some(sub), error });
+            }
+            _ => self.say(&ServerMessage::Unsubscribed { sub, error: None }),
+        }
+    }
+
+    pub(super) fn unsubscribe(&mut self, sub: Sub) {
+        match self.subs.get_mut(sub) {
+            None | Some(State::Abandoned) => self.refuse(None, Some(sub), ErrorCode::UnknownSub),
+            Some(state @ State::Checking(_)) => *state = State::Abandoned,
+            Some(State::CatchingUp | State::Live | State::Behind) => {
+                self.subs.remove(sub);
+                self.outputs.push_back(Output::Shut { sub });
+                self.say(&ServerMessage::Unsubscribed { sub, error: None });
+            }
+        }
+    }
+
+    pub(super) fn feed_live(&mut self, sub: Sub, position: GlobalPosition) {
+        if let Some(state @ (State::CatchingUp | State::Behind)) = self.subs.get_mut(sub) {
+            *state = State::Live;
+            self.say(&ServerMessage::Live { sub, position });
+        }
+    }
+
+    pub(super) fn feed_behind(&mut self, sub: Sub, position: GlobalPosition, lag: u64) {
+        if let Some(state @ State::Live) = self.subs.get_mut(sub) {
+            *state = State::Behind;
+            self.say(&ServerMessage::Behind { sub, position, lag });
+        }
+    }
+
+    pub(super) fn feed_failed(&mut self, sub: Sub, error: ErrorBody) {
+        if self.subs.is_fed(sub) {
+            self.subs.remove(sub);
+            self.outputs.push_back(Output::Shut { sub });
+            self.say(&ServerMessage::Unsubscribed { sub, error: Some(Box::new(error)) });
+        }
+    }
+
+    pub(super) fn append(&mut self, id: RequestId, append: AppendRequest) {
+        let max = self.config.limits.append_events;
+        if append.events.len() > max {
+            let error = ErrorBody::of(ErrorCode::TooManyEvents)
+                .with_details(json!({ "count": append.events.len(), "max": max }));
+            let error = Box::new(error);
+            return self.say(&ServerMessage::Error { id: Some(id), sub: None, error });
+        }
+        if self.admit(&id) {
+            self.outputs.push_back(Output::Append { id, append });
+        }
+    }
+
+    pub(super) fn fetch(&mut self, id: RequestId, mut fetch: FetchRequest) {
+        fetch.limit = fetch.limit.min(self.config.limits.page_events);
+        if self.admit(&id) {
+            self.outputs.push_back(Output::Fetch { id, fetch });
+        }
+    }
+
+    /// Counts a request, or refuses it.
+    fn admit(&mut self, id: &RequestId) -> bool {
+        if self.requests.contains(id) {
+            self.refuse(Some(id.clone()), None, ErrorCode::IdInUse);
+            return false;
+        }
+        // Reading pauses at the limit; what is past it came in the same array.
+        if self.requests.len() >= self.config.limits.requests {
+            self.refuse(Some(id.clone()), None, ErrorCode::TooManyRequests);
+            return false;
+        }
+        self.requests.push(id.clone());
+        true
+    }
+
+    pub(super) fn answer(
+        &mut self,
+        id: RequestId,
+        answer: Result<Answer, ErrorBody>,
+        moment: Moment,
+    ) {
+        let Some(at) = self.requests.iter().position(|unanswered| *unanswered == id) else {
+            return;
+        };
+        self.requests.swap_remove(at);
+        if self.requests.is_empty() {
+            self.requests = Vec::new();
+        }
+        self.say(&match answer {
+            Ok(Answer::Appended { stream, revision, position }) => {
+                ServerMessage::Appended { id, stream, revision, position }
+            }
+            Ok(Answer::Page { events, more, next, head }) => {
+                let next = next.map(|next| next.number());
+                ServerMessage::Page { id, events, more, next, head }
+            }
+            Err(error) => ServerMessage::Error { id: Some(id), sub: None, error: Box::new(error) },
+        });
+        if matches!(self.phase, Phase::Draining(_)) {
+            self.drained(moment.now);
+        }
+    }
+}

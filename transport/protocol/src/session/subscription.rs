@@ -1,0 +1,122 @@
+//! The subscriptions of one session: which handles are taken, and where each of them stands.
+
+use tidewire_eventstore::GlobalPosition;
+use uuid::Uuid;
+
+use crate::messages::{After, Epoch, FeedSpec, ResetReason, Sub, Subscribe};
+
+/// Where a subscription stands.
+#[derive(Debug)]
+pub(super) enum State {
+    /// Its position is beyond what this node has looked at; the store is asked for its head.
+    Checking(Box<Pending>),
+    /// The same, but the client has ended it meanwhile. The handle stays taken until the store
+    /// has answered, so that the answer cannot be taken for a later subscription's.
+    Abandoned,
+    /// It reads the log for the first time.
+    CatchingUp,
+    /// It is fed what is appended.
+    Live,
+    /// It fell behind and reads the log again.
+    Behind,
+}
+
+/// A subscription that waits for the store's head.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) feed: FeedSpec,
+    pub(super) after: GlobalPosition,
+}
+
+/// All of them, sorted by handle.
+#[derive(Debug, Default)]
+pub(super) struct Subscriptions(Vec<(Sub, State)>);
+
+impl Subscriptions {
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn contains(&self, sub: Sub) -> bool {
+        self.find(sub).is_ok()
+    }
+
+    pub(super) fn get_mut(&mut self, sub: Sub) -> Option<&mut State> {
+        let at = self.find(sub).ok()?;
+        Some(&mut self.0[at].1)
+    }
+
+    /// Takes a free handle, or changes the state of a taken one.
+    pub(super) fn set(&mut self, sub: Sub, state: State) {
+        match self.find(sub) {
+            Ok(at) => self.0[at].1 = state,
+            Err(at) => self.0.insert(at, (sub, state)),
+        }
+    }
+
+    pub(super) fn remove(&mut self, sub: Sub) -> Option<State> {
+        let at = self.find(sub).ok()?;
+        let (_, state) = self.0.remove(at);
+        if self.0.is_empty() {
+            self.0 = Vec::new();
+        }
+        Some(state)
+    }
+
+    /// Whether the subscription has a feed.
+    pub(super) fn is_fed(&self, sub: Sub) -> bool {
+        self.find(sub)
+            .is_ok_and(|at| !matches!(self.0[at].1, State::Checking(_) | State::Abandoned))
+    }
+
+    fn find(&self, sub: Sub) -> Result<usize, usize> {
+        self.0.binary_search_by_key(&sub, |(sub, _)| *sub)
+    }
+}
+
+/// Where a new subscription begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Begin {
+    /// After this position; `resumed` when the client named it.
+    At { after: GlobalPosition, resumed: bool },
+    /// After this position, if the log reaches that far.
+    IfReached(GlobalPosition),
+    /// Nowhere: the client has to start over.
+    Reset(ResetReason),
+}
+
+/// Decides where `subscribe` begins. `epoch` is what the client remembers, `epochs` what the log
+/// has had, `head` what this node has looked at.
+pub(super) fn begin(
+    subscribe: &Subscribe,
+    epoch: Option<Uuid>,
+    epochs: &[Epoch],
+    head: GlobalPosition,
+) -> Begin {
+    match subscribe.after {
+        After::Start => Begin::At { after: GlobalPosition::START, resumed: false },
+        After::End => Begin::At { after: head, resumed: false },
+        After::Position(after) => {
+            if epoch.is_some_and(|epoch| !holds(after, epoch, epochs)) {
+                Begin::Reset(ResetReason::Epoch)
+            } else if after > head {
+                Begin::IfReached(after)
+            } else {
+                Begin::At { after, resumed: true }
+            }
+        }
+    }
+}
+
+/// Whether what a client saw up to `after` in `epoch` is still what the log holds: the epoch is
+/// known, and every later one began past the position.
+fn holds(after: GlobalPosition, epoch: Uuid, epochs: &[Epoch]) -> bool {
+    match epochs.iter().rposition(|known| known.epoch == epoch) {
+        Some(at) => epochs[at + 1..].iter().all(|later| after < later.first_position),
+        None => false,
+    }
+}
+
+#[cfg(test)]
+#[path = "subscription_tests.rs"]
+mod tests;
