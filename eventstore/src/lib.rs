@@ -21,6 +21,8 @@ mod admission;
 #[cfg(feature = "store")]
 mod error;
 #[cfg(feature = "store")]
+mod follow;
+#[cfg(feature = "store")]
 mod json;
 #[cfg(feature = "store")]
 mod limits;
@@ -28,6 +30,8 @@ mod limits;
 mod plan;
 #[cfg(feature = "store")]
 mod queue;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 #[cfg(feature = "store")]
 mod stats;
 #[cfg(feature = "store")]
@@ -38,7 +42,11 @@ mod writer;
 #[cfg(feature = "store")]
 pub use error::{AppendError, ReadError};
 #[cfg(feature = "store")]
+pub use follow::{LogTail, TailBatch, TailConfig};
+#[cfg(feature = "store")]
 pub use limits::Limits;
+#[cfg(feature = "sqlite")]
+pub use sqlite::{OpenError, SqliteOptions, SqliteRole, SqliteStore};
 #[cfg(feature = "store")]
 pub use stats::{HistogramStats, StoreStats};
 #[cfg(feature = "store")]
