@@ -74,6 +74,10 @@ pub enum AppendError {
         /// SQLSTATE or the database's own code, with its text.
         reason: String,
     },
+    /// The connection to the database was lost during the commit, and the store closed before
+    /// it could find out what became of it. An append with client-made ids may be sent again.
+    #[error("nobody knows whether the append was recorded")]
+    Unknown,
     /// The store is closing.
     #[error("the store is closing")]
     Closed,
@@ -94,6 +98,7 @@ impl AppendError {
             Self::Overloaded => "overloaded",
             Self::Unavailable => "unavailable",
             Self::Refused { .. } => "refused",
+            Self::Unknown => "outcome_unknown",
             Self::Closed => "closing",
         }
     }

@@ -17,12 +17,38 @@ pub use names::{Category, EventType, NAME_BYTES_MAX, NameError, StreamName};
 pub use position::{ExpectedRevision, GlobalPosition, NUMBER_MAX, Revision};
 
 #[cfg(feature = "store")]
+mod admission;
+#[cfg(feature = "store")]
 mod error;
 #[cfg(feature = "store")]
+mod follow;
+#[cfg(feature = "store")]
+mod json;
+#[cfg(feature = "store")]
+mod limits;
+#[cfg(feature = "store")]
+mod plan;
+#[cfg(feature = "store")]
+mod queue;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+#[cfg(feature = "store")]
+mod stats;
+#[cfg(feature = "store")]
 mod store;
+#[cfg(feature = "store")]
+mod writer;
 
 #[cfg(feature = "store")]
 pub use error::{AppendError, ReadError};
+#[cfg(feature = "store")]
+pub use follow::{LogTail, TailBatch, TailConfig};
+#[cfg(feature = "store")]
+pub use limits::Limits;
+#[cfg(feature = "sqlite")]
+pub use sqlite::{OpenError, SqliteOptions, SqliteRole, SqliteStore};
+#[cfg(feature = "store")]
+pub use stats::{HistogramStats, StoreStats};
 #[cfg(feature = "store")]
 pub use store::{
     Append, Appended, BoxFuture, Commit, CommitFeed, Direction, EventStore, LogEpoch, LogHead,

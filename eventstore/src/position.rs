@@ -9,7 +9,9 @@ pub const NUMBER_MAX: u64 = (1 << 53) - 1;
 
 /// Where an event stands in the whole log. The first event has position 1; [`Self::START`] (0)
 /// stands before it. Positions are gapless and rise in commit order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
 #[serde(transparent)]
 pub struct GlobalPosition(u64);
 
@@ -50,7 +52,9 @@ impl fmt::Display for GlobalPosition {
 }
 
 /// Where an event stands in its stream. The first event of a stream has revision 0.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
 #[serde(transparent)]
 pub struct Revision(u64);
 

@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::{
     AppendError, Category, EventType, ExpectedRevision, GlobalPosition, NewEvent, ReadError,
-    RecordedEvent, Revision, StreamName, Timestamp,
+    RecordedEvent, Revision, StoreStats, StreamName, Timestamp,
 };
 
 /// A boxed future, so that stores can stand behind `dyn EventStore`.
@@ -64,6 +64,11 @@ pub trait EventStore: Send + Sync + 'static {
 
     /// Stops the writer after what it has queued, and closes the database.
     fn close(&self) -> BoxFuture<'_, ()>;
+
+    /// What the store has done since it was opened, for metrics.
+    fn stats(&self) -> StoreStats {
+        StoreStats::default()
+    }
 }
 
 /// One append: some events for one stream, recorded all or not at all.

@@ -1,0 +1,11 @@
+//! Following the log: catch up from any position, then live, without a hole or a double.
+//!
+//! [`LogTail`] gives the whole log in order to the one who spreads it in a process; [`follow`]
+//! gives one target's events to a user in the process. Both decide by [`sequencer::Sequencer`],
+//! which is pure: news of commits and pages of the store go in, what to hand on and what to read
+//! comes out.
+
+mod sequencer;
+mod tail;
+
+pub use tail::{LogTail, TailBatch, TailConfig};
