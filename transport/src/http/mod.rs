@@ -10,6 +10,7 @@ mod streams;
 
 use actix_web::{
     HttpRequest, HttpResponse,
+    error::InternalError,
     http::{StatusCode, header},
     web,
 };
@@ -20,18 +21,34 @@ use crate::{answers::RETRY_AFTER, node::Node, websocket};
 
 /// Routes everything that Tidewire serves.
 pub(crate) fn routes(config: &mut web::ServiceConfig) {
+    let resource = |path| web::resource(path).default_service(web::to(method_not_allowed));
+    let query = web::QueryConfig::default().error_handler(|failure, _| {
+        let refusal = invalid(failure.to_string());
+        InternalError::from_response(failure, refusal).into()
+    });
     config
-        .service(web::resource("/ws").route(web::get().to(websocket::open)))
+        .app_data(query)
+        .service(resource("/ws").route(web::get().to(websocket::open)))
         .service(
-            web::resource("/streams/{stream:.+}")
+            resource("/streams/{stream:.+}")
                 .route(web::post().to(streams::append))
                 .route(web::get().to(streams::read)),
         )
-        .service(web::resource("/events").route(web::get().to(events::read)))
-        .service(web::resource("/healthz").route(web::get().to(admin::healthz)))
-        .service(web::resource("/readyz").route(web::get().to(admin::readyz)))
-        .service(web::resource("/metrics").route(web::get().to(admin::metrics)))
-        .service(web::resource("/sessions").route(web::get().to(admin::sessions)));
+        .service(resource("/events").route(web::get().to(events::read)))
+        .service(resource("/healthz").route(web::get().to(admin::healthz)))
+        .service(resource("/readyz").route(web::get().to(admin::readyz)))
+        .service(resource("/metrics").route(web::get().to(admin::metrics)))
+        .service(resource("/sessions").route(web::get().to(admin::sessions)));
+}
+
+/// Answers 404 as Tidewire answers every error; for [`App::default_service`](actix_web::App).
+pub async fn not_found() -> HttpResponse {
+    problem(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path".to_owned())
+}
+
+async fn method_not_allowed() -> HttpResponse {
+    let message = "this path does not take that method".to_owned();
+    problem(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
 }
 
 /// An error that only HTTP knows.
