@@ -33,6 +33,8 @@ mod limits;
 mod memory;
 #[cfg(feature = "store")]
 mod plan;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 #[cfg(feature = "store")]
 mod queue;
 #[cfg(feature = "sqlite")]
