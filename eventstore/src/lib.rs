@@ -28,6 +28,8 @@ mod json;
 mod limits;
 #[cfg(feature = "store")]
 mod plan;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 #[cfg(feature = "store")]
 mod queue;
 #[cfg(feature = "sqlite")]
