@@ -12,7 +12,7 @@ use tidewire_eventstore::{
 
 use super::{
     event::base64,
-    read::{Field, field, invalid, missing, name_error, present, target, unsupported},
+    read::{AsObject, Field, field, invalid, missing, name_error, present, target, unsupported},
     write::Object,
 };
 use crate::{
@@ -133,8 +133,8 @@ fn refusal(error: ErrorBody) -> Refusal {
 
 /// Reads one message; `whole` is the buffer that `json` lies in.
 fn decode_one(json: &[u8], whole: &Bytes) -> Result<Result<ClientMessage, Refusal>, Malformed> {
-    match serde_json::from_slice::<Wire<'_>>(json) {
-        Ok(wire) => Ok(message(&wire, whole)),
+    match serde_json::from_slice::<AsObject<Wire<'_>>>(json) {
+        Ok(AsObject(wire)) => Ok(message(&wire, whole)),
         // Not an object, or a field twice; whether the rest is JSON at all is still to be seen.
         Err(error) if error.is_data() => match serde_json::from_slice::<IgnoredAny>(json) {
             Ok(_) => Ok(Err(refusal(ErrorCode::InvalidMessage.into()))),
@@ -158,7 +158,7 @@ fn interpret(wire: &Wire<'_>, whole: &Bytes) -> Result<ClientMessage, ErrorBody>
     let kind = field("type", wire.kind).text(usize::MAX)?.ok_or_else(|| missing("type"))?;
     let id = || field("id", wire.id).id();
     Ok(match &*kind {
-        "hello" => ClientMessage::Hello(Box::new(hello(wire, whole)?)),
+        "hello" => ClientMessage::Hello(Box::new(hello(wire)?)),
         "subscribe" => ClientMessage::Subscribe(Box::new(subscribe(wire)?)),
         "unsubscribe" => ClientMessage::Unsubscribe { sub: field("sub", wire.sub).sub()? },
         "append" => ClientMessage::Append { id: id()?, append: append(wire, whole)? },
@@ -168,13 +168,13 @@ fn interpret(wire: &Wire<'_>, whole: &Bytes) -> Result<ClientMessage, ErrorBody>
     })
 }
 
-fn hello(wire: &Wire<'_>, whole: &Bytes) -> Result<Hello, ErrorBody> {
+fn hello(wire: &Wire<'_>) -> Result<Hello, ErrorBody> {
     let subscriptions = match field("subscriptions", wire.subscriptions).raw() {
         None => Vec::new(),
         Some(list) => {
             let list: Vec<&RawValue> = serde_json::from_str(list.get())
                 .map_err(|_| invalid("subscriptions", "has to be a list"))?;
-            list.into_iter().map(|json| resubscription(json, whole)).collect()
+            list.into_iter().map(resubscription).collect()
         }
     };
     Ok(Hello {
@@ -187,7 +187,7 @@ fn hello(wire: &Wire<'_>, whole: &Bytes) -> Result<Hello, ErrorBody> {
 }
 
 /// A subscription inside `hello`: a `subscribe` that needs no `type`.
-fn resubscription(json: &RawValue, _whole: &Bytes) -> Result<Subscribe, Refusal> {
+fn resubscription(json: &RawValue) -> Result<Subscribe, Refusal> {
     let wire: Wire<'_> =
         serde_json::from_str(json.get()).map_err(|_| refusal(ErrorCode::InvalidMessage.into()))?;
     subscribe(&wire).map_err(|error| Refusal {
@@ -250,7 +250,9 @@ const BATCH_DELAY_MS_MAX: u32 = 10_000;
 
 fn batch(of: Field<'_>) -> Result<Batch, ErrorBody> {
     const WHY: &str = "has to be {\"max_events\": 1…, \"max_delay_ms\": 0…10000}";
-    let Some(batch) = of.optional::<WireBatch>(WHY)? else { return Ok(Batch::default()) };
+    let Some(AsObject(batch)) = of.optional::<AsObject<WireBatch>>(WHY)? else {
+        return Ok(Batch::default());
+    };
     if batch.summary_ms.is_some() {
         return Err(unsupported("batch"));
     }
@@ -279,7 +281,7 @@ struct WireNewEvent<'a> {
 fn append(wire: &Wire<'_>, whole: &Bytes) -> Result<AppendRequest, ErrorBody> {
     let stream = field("stream", wire.stream).text(usize::MAX)?.ok_or_else(|| missing("stream"))?;
     let stream = StreamName::new(&stream).map_err(|error| name_error("stream", error))?;
-    let events: Vec<WireNewEvent<'_>> =
+    let events: Vec<AsObject<WireNewEvent<'_>>> =
         field("events", wire.events).required("has to be a list of events")?;
     if events.is_empty() {
         return Err(ErrorCode::NoEvents.into());
@@ -290,7 +292,7 @@ fn append(wire: &Wire<'_>, whole: &Bytes) -> Result<AppendRequest, ErrorBody> {
         events: events
             .iter()
             .enumerate()
-            .map(|(index, event)| {
+            .map(|(index, AsObject(event))| {
                 new_event(event, whole).map_err(|mut error| {
                     match error.details.as_deref_mut() {
                         Some(Value::Object(details)) => {

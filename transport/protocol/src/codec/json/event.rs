@@ -11,7 +11,10 @@ use tidewire_eventstore::{
 };
 use uuid::Uuid;
 
-use super::{read::present, time, write};
+use super::{
+    read::{AsObject, present},
+    time, write,
+};
 use crate::{
     frame::{self, Opcode},
     messages::Sub,
@@ -132,7 +135,8 @@ struct WireEvent<'a> {
 ///
 /// What is wrong with it, for people.
 pub fn decode_event(json: &[u8]) -> Result<RecordedEvent, String> {
-    let event: WireEvent<'_> = serde_json::from_slice(json).map_err(|error| error.to_string())?;
+    let AsObject(event): AsObject<WireEvent<'_>> =
+        serde_json::from_slice(json).map_err(|error| error.to_string())?;
     let payload = match (event.data, event.data_base64, event.content_type) {
         (Some(data), None, _) => Payload::Json(Bytes::copy_from_slice(data.get().as_bytes())),
         (None, Some(data), Some(content_type)) => Payload::Binary {

@@ -1,8 +1,8 @@
 //! Reading the fields of a message one at a time, so that each can be refused by its own name.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt, marker::PhantomData};
 
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, de};
 use serde_json::{json, value::RawValue};
 use tidewire_eventstore::{Category, GlobalPosition, NUMBER_MAX, NameError, StreamName};
 use uuid::Uuid;
@@ -17,6 +17,27 @@ pub(super) fn present<'de: 'a, 'a, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<&'a RawValue>, D::Error> {
     <&'a RawValue>::deserialize(deserializer).map(Some)
+}
+
+/// A `T` that is written as an object. (What serde derives for a struct takes a list, too.)
+pub(super) struct AsObject<T>(pub(super) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for AsObject<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> de::Visitor<'de> for Visitor<T> {
+            type Value = AsObject<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+                T::deserialize(de::value::MapAccessDeserializer::new(map)).map(AsObject)
+            }
+        }
+        deserializer.deserialize_map(Visitor(PhantomData))
+    }
 }
 
 /// One field of a message: its name, and its JSON if it is there.
@@ -131,7 +152,7 @@ struct WireTarget<'a> {
 /// Reads `{"stream": s}`, `{"category": c}` or `{"all": true}`.
 pub(super) fn target(of: Field<'_>) -> Result<Target, ErrorBody> {
     const WHY: &str = "has to be one of {\"stream\": …}, {\"category\": …}, {\"all\": true}";
-    let target: WireTarget<'_> = of.required(WHY)?;
+    let AsObject(target) = of.required::<AsObject<WireTarget<'_>>>(WHY)?;
     for (name, other) in [("projection", target.projection), ("channel", target.channel)] {
         if other.is_some() {
             return Err(unsupported(name));

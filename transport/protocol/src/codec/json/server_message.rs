@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::{
     event::{decode_event, encode_event},
-    read::{field, missing, present},
+    read::{AsObject, field, missing, present},
     time::{format_time, parse_time},
     write::Object,
 };
@@ -279,7 +279,7 @@ struct WireLimitsFields {
 ///
 /// [`DecodeError`] when it is not one that this version knows.
 pub fn decode_server(json: &[u8]) -> Result<ServerMessage, DecodeError> {
-    let wire: Wire<'_> = serde_json::from_slice(json)?;
+    let AsObject(wire) = serde_json::from_slice::<AsObject<Wire<'_>>>(json)?;
     let number = |name: &'static str, json| -> Result<u64, ErrorBody> {
         field(name, json).number()?.ok_or_else(|| missing(name))
     };
@@ -386,8 +386,10 @@ fn welcome(wire: &Wire<'_>) -> Result<Welcome, DecodeError> {
     let uuid = |name: &'static str, json| -> Result<Uuid, ErrorBody> {
         field(name, json).uuid()?.ok_or_else(|| missing(name))
     };
-    let limits: WireLimitsFields = field("limits", wire.limits).required("has to be an object")?;
-    let hint: WireHint = field("reconnect", wire.reconnect).required("has to be an object")?;
+    let AsObject(limits): AsObject<WireLimitsFields> =
+        field("limits", wire.limits).required("has to be an object")?;
+    let AsObject(hint): AsObject<WireHint> =
+        field("reconnect", wire.reconnect).required("has to be an object")?;
     Ok(Welcome {
         session: SessionId(uuid("session", wire.session)?),
         node: field("node", wire.node)
