@@ -35,8 +35,6 @@ pub(crate) const DEFAULT_DATABASE: &str = "tidewire.db";
 pub(crate) struct Settings {
     /// Where the server listens.
     pub(crate) address: SocketAddr,
-    /// Whether anybody asked for that address.
-    pub(crate) address_is_given: bool,
     /// Where the log is.
     pub(crate) database: Database,
     /// The token that clients have to show.
@@ -70,7 +68,6 @@ impl Settings {
     }
 
     fn settle(level: Level) -> Result<Self> {
-        let address_is_given = level.address.is_some();
         let address = level.address.as_deref().unwrap_or(DEFAULT_ADDRESS);
         let address = address.parse().map_err(|_| {
             failure(
@@ -102,7 +99,6 @@ impl Settings {
         }
         Ok(Self {
             address,
-            address_is_given,
             database,
             token: level.token.filter(|token| !token.is_empty()),
             insecure: level.insecure.unwrap_or(false),

@@ -9,9 +9,9 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use tidewire_transport::DatabaseRuntime;
 
 use crate::{
-    client::runtime,
     config::DEFAULT_ADDRESS,
     database::{Database, Purpose},
     exit::{Reason, code_of, failure},
@@ -73,33 +73,32 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let directory = tempfile::Builder::new().prefix("tidewire-demo-").tempdir();
     let directory = directory.context("cannot create a temporary directory")?;
     let file = args.database.unwrap_or_else(|| directory.path().join("flights.db"));
-    let runtime = runtime()?;
-    let store = runtime.block_on(Database::Sqlite(file).open(Purpose::Serve))?;
-    let replay = runtime.block_on(Replay::resume(Arc::clone(&store), timetable))?;
-
-    println!("Tidewire demo: http://{address}/");
-    println!("{}", replay.announcement(args.speed));
     let (once, speed) = (args.once, args.speed);
-    let replay = runtime.spawn(replay.run(speed));
-    let until = async move {
-        match replay.await {
-            Ok(Ok(events)) => println!("the replay is over: {events} events; Ctrl-C ends the demo"),
-            Ok(Err(error)) => eprintln!("the replay stopped: {error:#}"),
-            Err(error) => eprintln!("the replay broke: {error}"),
-        }
-        if !once {
-            std::future::pending::<()>().await;
-        }
-    };
-    let host = Host {
-        listener,
-        store,
-        token: None,
-        transport: tidewire_transport::Config::default(),
-        workers: None,
-        pages: Pages::demo(),
-    };
-    host::run(host, until)
+    host::block_on(async {
+        let transport = tidewire_transport::Config::default();
+        let runtime = DatabaseRuntime::new(transport.database_threads)?;
+        let (store, replay) = runtime
+            .run(async move {
+                let store = Database::Sqlite(file).open(Purpose::Serve).await?;
+                let replay = Replay::resume(Arc::clone(&store), timetable).await?;
+                anyhow::Ok((store, replay))
+            })
+            .await?;
+        println!("Tidewire demo: http://{address}/");
+        println!("{}", replay.announcement(speed));
+        let pages = Pages::demo();
+        let host = Host { listener, store, runtime, token: None, transport, workers: None, pages };
+        host::host(host, |tidewire| async move {
+            match tidewire.run(replay.run(speed)).await {
+                Ok(events) => println!("the replay is over: {events} events; Ctrl-C ends the demo"),
+                Err(error) => eprintln!("the replay stopped: {error:#}"),
+            }
+            if !once {
+                std::future::pending::<()>().await;
+            }
+        })
+        .await
+    })
 }
 
 /// The address that was asked for, or else the usual one or a free one after it.

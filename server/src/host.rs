@@ -14,7 +14,7 @@ use std::{
 use actix_web::{App, HttpServer, middleware::DefaultHeaders};
 use anyhow::{Context, Result};
 use tidewire_eventstore::EventStore;
-use tidewire_transport::Tidewire;
+use tidewire_transport::{DatabaseRuntime, Tidewire};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
@@ -28,6 +28,8 @@ pub(crate) struct Host {
     pub(crate) listener: TcpListener,
     /// The log.
     pub(crate) store: Arc<dyn EventStore>,
+    /// The runtime that the log was opened on.
+    pub(crate) runtime: DatabaseRuntime,
     /// The token that clients have to show.
     pub(crate) token: Option<String>,
     /// The transport's limits.
@@ -57,18 +59,24 @@ pub(crate) fn bind(address: SocketAddr) -> Result<TcpListener> {
     })
 }
 
-/// Hosts until a signal comes or `until` resolves; then drains and closes the store.
-pub(crate) fn run(host: Host, until: impl Future<Output = ()> + 'static) -> Result<()> {
-    actix_web::rt::System::new().block_on(host_until(host, until))
+/// Runs `work` on the system that carries sockets, to its end.
+pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> T {
+    actix_web::rt::System::new().block_on(work)
 }
 
-async fn host_until(host: Host, until: impl Future<Output = ()>) -> Result<()> {
-    let Host { listener, store, token, transport, workers, pages } = host;
+/// Hosts until a signal comes or `until` resolves, which begins when everything stands; then
+/// drains and closes the store. Has to be called inside [`block_on`].
+pub(crate) async fn host<F: Future<Output = ()>>(
+    host: Host,
+    until: impl FnOnce(Tidewire) -> F,
+) -> Result<()> {
+    let Host { listener, store, runtime, token, transport, workers, pages } = host;
     // Before anybody can connect, so that no signal finds the default handler.
     let mut signals = Signals::new()?;
     let tidewire = Tidewire::builder(Arc::clone(&store))
         .config(transport)
         .token(token)
+        .runtime(runtime)
         .start()
         .await
         .context("cannot start the transport")?;
@@ -92,11 +100,14 @@ async fn host_until(host: Host, until: impl Future<Output = ()>) -> Result<()> {
     tokio::select! {
         ended = &mut server => return ended.context("the server failed"),
         () = signals.wait() => {}
-        () = until => {}
+        () = until(tidewire.clone()) => {}
     }
     tracing::info!("draining");
     let drain = async {
-        tidewire.drain().await;
+        let left = tidewire.drain().await;
+        if left > 0 {
+            tracing::warn!(sessions = left, "sessions did not leave in time");
+        }
         handle.stop(true).await;
     };
     tokio::select! {
@@ -105,7 +116,7 @@ async fn host_until(host: Host, until: impl Future<Output = ()>) -> Result<()> {
             return Err(failure(Reason::Failed, "interrupted again: ended without draining"));
         }
     }
-    store.close().await;
+    tidewire.run(async move { store.close().await }).await;
     tracing::info!("closed");
     Ok(())
 }

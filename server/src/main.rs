@@ -1,18 +1,20 @@
 //! `tidewire`: the program. One subcommand a file; this one only parses and reports.
 
-// Some of what follows is for verbs that come with the transport.
-#![allow(dead_code, unused_imports)]
-
 mod append;
 mod client;
 mod config;
 mod database;
+mod demo;
 mod epoch;
 mod exit;
 mod flights;
+mod health;
+mod host;
 mod import;
 mod logging;
 mod migrate;
+mod pages;
+mod serve;
 mod tail;
 
 use std::process::ExitCode;
@@ -29,20 +31,26 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Serve(serve::Args),
+    Demo(demo::Args),
     Append(append::Args),
     Import(import::Args),
     Tail(tail::Args),
     Migrate(migrate::Args),
     Epoch(epoch::Args),
+    Health(health::Args),
 }
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().verb {
+        Verb::Serve(args) => serve::run(args),
+        Verb::Demo(args) => demo::run(args),
         Verb::Append(args) => append::run(args),
         Verb::Import(args) => import::run(args),
         Verb::Tail(args) => tail::run(args),
         Verb::Migrate(args) => migrate::run(args),
         Verb::Epoch(args) => epoch::run(args),
+        Verb::Health(args) => health::run(args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

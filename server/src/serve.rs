@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 
 use anyhow::Result;
+use tidewire_transport::DatabaseRuntime;
 
 use crate::{
-    client::runtime,
     config::{Level, Settings},
     database::{DatabaseArgs, Purpose},
     exit::{Reason, failure},
@@ -13,6 +13,9 @@ use crate::{
     logging::{self, LogFormat},
     pages::Pages,
 };
+
+/// What is logged unless told otherwise: the server's own news, not each of its threads'.
+const DEFAULT_LOG: &str = "info,actix_server=warn";
 
 /// Serve the log over WebSocket and HTTP
 ///
@@ -50,22 +53,26 @@ pub(crate) struct Args {
 /// Runs the verb.
 pub(crate) fn run(args: Args) -> Result<()> {
     let settings = settings(args)?;
-    logging::start(settings.log.as_deref().unwrap_or("info"), settings.log_format)?;
+    logging::start(settings.log.as_deref().unwrap_or(DEFAULT_LOG), settings.log_format)?;
     refuse_strangers(settings.address, settings.token.is_some(), settings.insecure)?;
-    let transport = settings.transport.try_into().map_err(|error| {
+    let transport: tidewire_transport::Config = settings.transport.try_into().map_err(|error| {
         failure(Reason::Usage, format!("the transport's settings are wrong: {error}"))
     })?;
     let listener = host::bind(settings.address)?;
     let address = listener.local_addr()?;
 
-    // The store's tasks live on this runtime, not on the threads that serve sockets.
-    let runtime = runtime()?;
-    let store = runtime.block_on(settings.database.open(Purpose::Serve))?;
-    let (token, workers) = (settings.token, settings.workers);
-    let host = Host { listener, store, token, transport, workers, pages: Pages::serve() };
-    println!("listening on http://{address}");
-    tracing::info!(%address, database = %settings.database, "listening");
-    host::run(host, std::future::pending())
+    let (database, token, workers) = (settings.database, settings.token, settings.workers);
+    host::block_on(async {
+        // The store's tasks live on this runtime, not on the threads that serve sockets.
+        let runtime = DatabaseRuntime::new(transport.database_threads)?;
+        let name = database.to_string();
+        let store = runtime.run(async move { database.open(Purpose::Serve).await }).await?;
+        println!("listening on http://{address}");
+        tracing::info!(%address, database = name, "listening");
+        let pages = Pages::serve();
+        let host = Host { listener, store, runtime, token, transport, workers, pages };
+        host::host(host, |_| std::future::pending()).await
+    })
 }
 
 fn settings(args: Args) -> Result<Settings> {

@@ -281,6 +281,14 @@ struct WireNewEvent<'a> {
 fn append(wire: &Wire<'_>, whole: &Bytes) -> Result<AppendRequest, ErrorBody> {
     let stream = field("stream", wire.stream).text(usize::MAX)?.ok_or_else(|| missing("stream"))?;
     let stream = StreamName::new(&stream).map_err(|error| name_error("stream", error))?;
+    append_to(stream, wire, whole)
+}
+
+fn append_to(
+    stream: StreamName,
+    wire: &Wire<'_>,
+    whole: &Bytes,
+) -> Result<AppendRequest, ErrorBody> {
     let events: Vec<AsObject<WireNewEvent<'_>>> =
         field("events", wire.events).required("has to be a list of events")?;
     if events.is_empty() {
@@ -533,4 +541,16 @@ fn write_fetch(id: &RequestId, fetch: &FetchRequest, out: &mut BytesMut) {
         object.string("direction", "backwards");
     }
     object.end();
+}
+
+/// Reads the body of `POST /streams/{stream}`: the fields of `append` without `type`, `id` and
+/// `stream`. Payloads share memory with `body`.
+///
+/// # Errors
+///
+/// `invalid_message` for what is not a JSON object, else what the message would be refused for.
+pub fn decode_append(stream: StreamName, body: &Bytes) -> Result<AppendRequest, ErrorBody> {
+    let wire: Wire<'_> = serde_json::from_slice(body)
+        .map_err(|error| ErrorBody::new(ErrorCode::InvalidMessage, error.to_string()))?;
+    append_to(stream, &wire, body)
 }

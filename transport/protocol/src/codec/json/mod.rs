@@ -11,7 +11,7 @@ mod server_message;
 mod time;
 mod write;
 
-pub use client_message::{Malformed, decode_client, encode_client};
+pub use client_message::{Malformed, decode_append, decode_client, encode_client};
 pub use event::{decode_event, encode_event, encode_events_frame, event_bytes};
-pub use server_message::{DecodeError, decode_server, encode_server};
+pub use server_message::{DecodeError, decode_server, encode_error, encode_server};
 pub use time::{format_time, parse_time};

@@ -128,6 +128,13 @@ fn about<'a>(kind: &str, sub: Sub, out: &'a mut BytesMut) -> Object<'a> {
     object
 }
 
+/// Writes an error as a JSON object of its own: the `error` of an HTTP body.
+pub fn encode_error(error: &ErrorBody, out: &mut BytesMut) {
+    let mut object = Object::begin(out);
+    write_error(error, &mut object);
+    object.end();
+}
+
 fn write_error(error: &ErrorBody, object: &mut Object<'_>) {
     object.string("code", &error.code);
     object.string("message", &error.message);

@@ -1,0 +1,114 @@
+//! Every limit and delay of the transport, in one place, each with its default.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+/// What the transport is told to do and to refuse. `Default` is what the documentation states.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Config {
+    /// The name of this node, as `welcome` and `GET /sessions` give it. Default: `node-` and
+    /// the process id.
+    pub node: String,
+    /// Origins that may open `/ws` from a browser, besides the server's own. Compared whole, such
+    /// as `https://shop.example`. Default: none.
+    pub origins: Vec<String>,
+    /// Most sessions on this node; one more is refused with 503. Default: 50,000.
+    pub sessions_max: usize,
+    /// Most subscriptions of one session. Default: 64.
+    pub subscriptions_max: usize,
+    /// Most appends and fetches of one session that are under way; beyond it the session's socket
+    /// is not read. Default: 64.
+    pub requests_max: usize,
+    /// The largest WebSocket message that a client may send, in bytes, all fragments together.
+    /// Default: 5 MiB (an append has at most 4).
+    pub message_bytes_max: usize,
+    /// Most reply bytes queued for one session; beyond it the session's socket is not read.
+    /// Default: 256 KiB.
+    pub reply_bytes_max: usize,
+    /// The most that is handed to a socket in one write, in bytes, where several frames are ready.
+    /// Default: 32 KiB.
+    pub write_bytes_max: usize,
+    /// How long a client may take to say hello. Default: 10 s.
+    #[serde(with = "millis")]
+    pub hello_timeout: Duration,
+    /// Between pings to a quiet client. Default: 30 s.
+    #[serde(with = "millis")]
+    pub ping_interval: Duration,
+    /// How long a client may take to answer a ping. Default: 5 s.
+    #[serde(with = "millis")]
+    pub pong_timeout: Duration,
+    /// How long a socket may make no progress in either direction. Default: 60 s.
+    #[serde(with = "millis")]
+    pub progress_timeout: Duration,
+    /// Between heartbeat messages with positions. Default: 15 s.
+    #[serde(with = "millis")]
+    pub heartbeat_interval: Duration,
+    /// Over how long clients are told to spread their return when the server drains. Default: 5 s.
+    #[serde(with = "millis")]
+    pub drain_spread: Duration,
+    /// How long a drain waits for sessions to leave. Default: 10 s.
+    #[serde(with = "millis")]
+    pub drain_timeout: Duration,
+    /// Encoded frames that the groups of one worker keep for sessions that are a little behind, in
+    /// bytes. Default: 64 MiB.
+    pub shared_log_bytes_max: usize,
+    /// Encoded catch-up pages that one worker keeps, in bytes. Default: 16 MiB.
+    pub encoded_page_bytes_max: usize,
+    /// Raw catch-up pages that the process keeps, in bytes of payload. Default: 32 MiB.
+    pub page_cache_bytes_max: usize,
+    /// Page reads for catch-up that are in flight at once. Default: 4.
+    pub catch_up_reads_max: usize,
+    /// Page reads for `fetch` and `GET` that are in flight at once; more wait. Default: 4.
+    pub fetch_reads_max: usize,
+    /// `fetch` and `GET` reads that may wait; one more is refused as overloaded. Default: 256.
+    pub fetch_queue_max: usize,
+    /// Between looks at the store's head for commits that nobody announced. Default: 500 ms.
+    #[serde(with = "millis")]
+    pub head_poll: Duration,
+    /// Threads of the runtime that talks to the database, where the transport makes it. Default: 2.
+    pub database_threads: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            node: format!("node-{}", std::process::id()),
+            origins: Vec::new(),
+            sessions_max: 50_000,
+            subscriptions_max: 64,
+            requests_max: 64,
+            message_bytes_max: 5 << 20,
+            reply_bytes_max: 256 << 10,
+            write_bytes_max: 32 << 10,
+            hello_timeout: Duration::from_secs(10),
+            ping_interval: Duration::from_secs(30),
+            pong_timeout: Duration::from_secs(5),
+            progress_timeout: Duration::from_secs(60),
+            heartbeat_interval: Duration::from_secs(15),
+            drain_spread: Duration::from_secs(5),
+            drain_timeout: Duration::from_secs(10),
+            shared_log_bytes_max: 64 << 20,
+            encoded_page_bytes_max: 16 << 20,
+            page_cache_bytes_max: 32 << 20,
+            catch_up_reads_max: 4,
+            fetch_reads_max: 4,
+            fetch_queue_max: 256,
+            head_poll: Duration::from_millis(500),
+            database_threads: 2,
+        }
+    }
+}
+
+/// Durations in configuration are numbers of milliseconds.
+mod millis {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer};
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+        u64::deserialize(from).map(Duration::from_millis)
+    }
+}

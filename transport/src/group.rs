@@ -1,0 +1,394 @@
+//! Groups: subscriptions alike in everything share the frames that are encoded for them.
+//!
+//! The [`Hub`] holds one worker's groups. It takes each batch of the log once, finds the groups
+//! that want its events through the [interest index](crate::interest), encodes a frame for each
+//! group once, and wakes the group's members. It never touches a socket: a member looks at the
+//! short log when its socket has room.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    rc::Rc,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Instant,
+};
+
+use bytes::{Bytes, BytesMut};
+use slab::Slab;
+use tidewire_eventstore::{EventType, GlobalPosition, RecordedEvent};
+use tidewire_protocol::{FeedSpec, Sub, codec::json};
+
+use crate::{
+    answers,
+    catch_up::Query,
+    interest::{GroupId, Interest},
+    metrics::WorkerMetrics,
+    short_log::{Cursor, Entry, Next, ShortLog},
+};
+
+/// Most events in one frame.
+const FRAME_EVENTS_MAX: usize = 256;
+
+/// A frame takes no further event once it has this many bytes.
+const FRAME_BYTES: usize = 48 << 10;
+
+/// The fewest mentions of entries at which those of ended groups are looked for.
+const AGES_TIDY_AT: usize = 4096;
+
+/// What subscriptions must have in common to share frames.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct GroupKey {
+    /// Target and filter.
+    pub(crate) feed: FeedSpec,
+    /// The handle, which stands in every frame.
+    pub(crate) sub: Sub,
+}
+
+impl GroupKey {
+    /// Whether an event of the target passes the filter.
+    pub(crate) fn lets_through(&self, event: &RecordedEvent) -> bool {
+        self.feed.filter.as_ref().is_none_or(|filter| filter.matches(event))
+    }
+
+    /// The only types that can pass, so that the store need not read others; empty means any.
+    fn types(&self) -> Vec<EventType> {
+        let only = self.feed.filter.as_ref().and_then(|filter| filter.only_types());
+        // A type that is not a name can be no event's: the filter itself refuses all events then.
+        only.into_iter().flatten().filter_map(|name| EventType::recorded(name).ok()).collect()
+    }
+
+    /// Most events in one frame.
+    fn frame_events_max(&self) -> usize {
+        let wish = self.feed.batch.max_events.map_or(usize::MAX, |max| max.get() as usize);
+        wish.min(FRAME_EVENTS_MAX)
+    }
+}
+
+/// Somebody to wake when a group has something new.
+pub(crate) trait Member {
+    /// Lets the member look at its groups soon.
+    fn wake(&self);
+}
+
+/// A member's place in a group.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Seat {
+    group: GroupId,
+    member: usize,
+}
+
+struct Group<M> {
+    key: GroupKey,
+    query: Arc<Query>,
+    /// Tells this group from an earlier one with the same id.
+    serial: u64,
+    log: ShortLog,
+    members: Slab<Rc<M>>,
+    /// The events of the batch at hand that this group wants, by index.
+    wanted: Vec<u32>,
+}
+
+/// The groups of one worker.
+pub(crate) struct Hub<M> {
+    /// Everything through this position was looked at.
+    last: GlobalPosition,
+    groups: Slab<Group<M>>,
+    by_key: HashMap<GroupKey, GroupId>,
+    interest: Interest,
+    serials: u64,
+    /// The groups whose logs have entries, a mention an entry, oldest entry first.
+    ages: VecDeque<(GroupId, u64)>,
+    ages_tidy_at: usize,
+    log_bytes: usize,
+    log_bytes_max: usize,
+    touched: Vec<GroupId>,
+    encoder: Encoder,
+    metrics: Arc<WorkerMetrics>,
+}
+
+impl<M: Member> Hub<M> {
+    pub(crate) fn new(
+        last: GlobalPosition,
+        log_bytes_max: usize,
+        metrics: Arc<WorkerMetrics>,
+    ) -> Self {
+        Self {
+            last,
+            groups: Slab::new(),
+            by_key: HashMap::new(),
+            interest: Interest::default(),
+            serials: 0,
+            ages: VecDeque::new(),
+            ages_tidy_at: AGES_TIDY_AT,
+            log_bytes: 0,
+            log_bytes_max,
+            touched: Vec::new(),
+            encoder: Encoder::default(),
+            metrics,
+        }
+    }
+
+    /// Everything through this position was looked at.
+    pub(crate) fn last(&self) -> GlobalPosition {
+        self.last
+    }
+
+    /// Seats `member` in the group of `key`, which is made if need be.
+    pub(crate) fn join(&mut self, key: GroupKey, member: Rc<M>) -> Seat {
+        let group = match self.by_key.get(&key) {
+            Some(group) => *group,
+            None => {
+                self.serials += 1;
+                let query = Arc::new(Query {
+                    target: answers::target(&key.feed.target),
+                    types: key.types(),
+                });
+                let group = self.groups.insert(Group {
+                    key: key.clone(),
+                    query,
+                    serial: self.serials,
+                    log: ShortLog::new(self.last),
+                    members: Slab::new(),
+                    wanted: Vec::new(),
+                });
+                self.interest.add(&key.feed.target, group);
+                self.by_key.insert(key, group);
+                self.metrics.groups.fetch_add(1, Relaxed);
+                group
+            }
+        };
+        self.metrics.subscriptions.fetch_add(1, Relaxed);
+        Seat { group, member: self.groups[group].members.insert(member) }
+    }
+
+    /// Gives a seat up. The group ends with its last member.
+    pub(crate) fn leave(&mut self, seat: Seat) {
+        let group = &mut self.groups[seat.group];
+        group.members.remove(seat.member);
+        self.metrics.subscriptions.fetch_sub(1, Relaxed);
+        if group.members.is_empty() {
+            let mut group = self.groups.remove(seat.group);
+            let (_, bytes) = group.log.restart(self.last);
+            self.freed(bytes);
+            self.interest.remove(&group.key.feed.target, seat.group);
+            self.by_key.remove(&group.key);
+            self.metrics.groups.fetch_sub(1, Relaxed);
+        }
+    }
+
+    /// What a group's members ask the store for, and the group's serial number.
+    pub(crate) fn query(&self, seat: Seat) -> (Arc<Query>, u64) {
+        let group = &self.groups[seat.group];
+        (group.query.clone(), group.serial)
+    }
+
+    /// See [`ShortLog::attach`].
+    pub(crate) fn attach(&self, seat: Seat, position: GlobalPosition) -> Option<Cursor> {
+        self.groups[seat.group].log.attach(position)
+    }
+
+    /// See [`ShortLog::next`].
+    pub(crate) fn next(
+        &self,
+        seat: Seat,
+        cursor: &mut Cursor,
+        position: GlobalPosition,
+    ) -> Next<'_> {
+        self.groups[seat.group].log.next(cursor, position)
+    }
+
+    /// Takes a batch: the events after `last`, in order. A batch that begins later means that one
+    /// was missed; then every log starts anew behind the hole, and whoever had not got that far
+    /// reads the store.
+    pub(crate) fn dispatch(&mut self, events: &[RecordedEvent], committed_at: Option<Instant>) {
+        let seen = events.partition_point(|event| event.position <= self.last);
+        let events = &events[seen..];
+        let (Some(first), Some(last)) = (events.first(), events.last()) else { return };
+        if first.position > self.last.next() {
+            self.skip_to(first.position.previous());
+        }
+        self.last = last.position;
+        if self.interest.is_empty() {
+            return;
+        }
+
+        for (index, event) in events.iter().enumerate() {
+            for id in self.interest.of(&event.stream) {
+                let group = &mut self.groups[id];
+                if group.key.lets_through(event) {
+                    if group.wanted.is_empty() {
+                        self.touched.push(id);
+                    }
+                    group.wanted.push(index as u32);
+                }
+            }
+        }
+
+        self.encoder.begin(events.len());
+        for id in std::mem::take(&mut self.touched) {
+            self.publish(id, events, committed_at);
+        }
+        self.evict();
+    }
+
+    /// Encodes what group `id` wants of `events`, and wakes its members.
+    fn publish(&mut self, id: GroupId, events: &[RecordedEvent], committed_at: Option<Instant>) {
+        let group = &mut self.groups[id];
+        let wanted = std::mem::take(&mut group.wanted);
+        let mut rest = &wanted[..];
+        while !rest.is_empty() {
+            let (frame, taken) = self.encoder.frame(&group.key, events, rest);
+            self.log_bytes += frame.len();
+            self.metrics.encoded_bytes.fetch_add(frame.len() as u64, Relaxed);
+            self.metrics.shared_log_bytes.fetch_add(frame.len() as i64, Relaxed);
+            self.ages.push_back((id, group.serial));
+            group.log.push(Entry {
+                first: events[rest[0] as usize].position,
+                last: events[rest[taken - 1] as usize].position,
+                events: taken as u32,
+                committed_at,
+                frame,
+            });
+            rest = &rest[taken..];
+        }
+        for (_, member) in &group.members {
+            member.wake();
+        }
+        group.wanted = wanted;
+        group.wanted.clear();
+    }
+
+    /// Learns that the log goes through `head` although its events did not come here.
+    pub(crate) fn skip_to(&mut self, head: GlobalPosition) {
+        if head <= self.last {
+            return;
+        }
+        self.last = head;
+        self.metrics.log_restarts.fetch_add(1, Relaxed);
+        let mut freed = 0;
+        for (_, group) in &mut self.groups {
+            freed += group.log.restart(head).1;
+            for (_, member) in &group.members {
+                member.wake();
+            }
+        }
+        self.ages.clear();
+        self.freed(freed);
+    }
+
+    /// Forgets the oldest entries until the logs are within their budget.
+    fn evict(&mut self) {
+        while self.log_bytes > self.log_bytes_max {
+            let Some((id, serial)) = self.ages.pop_front() else { break };
+            let Some(group) = self.groups.get_mut(id) else { continue };
+            if group.serial == serial
+                && let Some(bytes) = group.log.evict()
+            {
+                self.freed(bytes);
+            }
+        }
+        self.tidy();
+    }
+
+    /// Lets go of mentions of groups that have ended before they outnumber the living.
+    fn tidy(&mut self) {
+        if self.ages.len() > self.ages_tidy_at {
+            let groups = &self.groups;
+            self.ages.retain(|(id, serial)| {
+                groups.get(*id).is_some_and(|group| group.serial == *serial)
+            });
+            self.ages_tidy_at = AGES_TIDY_AT.max(self.ages.len() * 2);
+        }
+    }
+
+    fn freed(&mut self, bytes: usize) {
+        self.log_bytes -= bytes;
+        self.metrics.shared_log_bytes.fetch_sub(bytes as i64, Relaxed);
+    }
+}
+
+/// Encodes the events of a batch at most once each, however many groups want them.
+#[derive(Default)]
+struct Encoder {
+    buffer: BytesMut,
+    /// Where each event of the batch stands in the buffer; empty where it does not yet.
+    encoded: Vec<std::ops::Range<usize>>,
+}
+
+impl Encoder {
+    fn begin(&mut self, events: usize) {
+        if self.buffer.capacity() > 1 << 20 {
+            self.buffer = BytesMut::new();
+        }
+        self.buffer.clear();
+        self.encoded.clear();
+        self.encoded.resize(events, 0..0);
+    }
+
+    /// One frame with as many of the `wanted` events as fit; and how many they are, at least one.
+    fn frame(
+        &mut self,
+        key: &GroupKey,
+        events: &[RecordedEvent],
+        wanted: &[u32],
+    ) -> (Bytes, usize) {
+        let events_max = key.frame_events_max();
+        let mut bytes = 0;
+        let mut taken = 0;
+        for index in wanted.iter().map(|index| *index as usize) {
+            if self.encoded[index].is_empty() {
+                let start = self.buffer.len();
+                json::encode_event(&events[index], &mut self.buffer);
+                self.encoded[index] = start..self.buffer.len();
+            }
+            bytes += self.encoded[index].len();
+            taken += 1;
+            if taken == events_max || bytes >= FRAME_BYTES {
+                break;
+            }
+        }
+        let fragments: Vec<&[u8]> = wanted[..taken]
+            .iter()
+            .map(|index| &self.buffer[self.encoded[*index as usize].clone()])
+            .collect();
+        let mut out = BytesMut::with_capacity(bytes + taken + 64);
+        json::encode_events_frame(key.sub, &fragments, &mut out);
+        (out.freeze(), taken)
+    }
+}
+
+/// Encodes frames for events that were read from the store, as many to a frame as a group's have.
+pub(crate) fn encode_page<'a>(
+    key: &GroupKey,
+    events: impl Iterator<Item = &'a RecordedEvent>,
+) -> Vec<Entry> {
+    let mut entries = Vec::new();
+    let mut fragments: Vec<Bytes> = Vec::new();
+    let (mut bytes, mut first, mut last) = (0, GlobalPosition::START, GlobalPosition::START);
+    let mut finish = |fragments: &mut Vec<Bytes>, bytes: &mut usize, first, last| {
+        if fragments.is_empty() {
+            return;
+        }
+        let mut out = BytesMut::with_capacity(*bytes + fragments.len() + 64);
+        json::encode_events_frame(key.sub, fragments, &mut out);
+        let events = fragments.len() as u32;
+        entries.push(Entry { first, last, events, committed_at: None, frame: out.freeze() });
+        fragments.clear();
+        *bytes = 0;
+    };
+    let mut buffer = BytesMut::new();
+    for event in events {
+        json::encode_event(event, &mut buffer);
+        let fragment = buffer.split().freeze();
+        if fragments.is_empty() {
+            first = event.position;
+        }
+        last = event.position;
+        bytes += fragment.len();
+        fragments.push(fragment);
+        if fragments.len() == key.frame_events_max() || bytes >= FRAME_BYTES {
+            finish(&mut fragments, &mut bytes, first, last);
+        }
+    }
+    finish(&mut fragments, &mut bytes, first, last);
+    entries
+}

@@ -1,0 +1,306 @@
+//! What the transport counts, and how it is told as Prometheus text.
+//!
+//! Each worker counts into atomics of its own, which nobody else writes, so that counting costs
+//! the hot path next to nothing; a scrape adds them up. Label values are bounded: close codes and
+//! states, never a stream, a session or a user.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet, text},
+    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
+    registry::{Registry, Unit},
+};
+use tidewire_eventstore::EventStore;
+
+/// Upper bounds of the latency buckets, in seconds.
+const LATENCY_BOUNDS: [f64; 14] = [
+    0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0,
+];
+
+/// A histogram of latencies with fixed buckets.
+#[derive(Debug, Default)]
+pub(crate) struct LatencyHistogram {
+    buckets: [AtomicU64; LATENCY_BOUNDS.len() + 1],
+    sum_micros: AtomicU64,
+}
+
+impl LatencyHistogram {
+    /// Counts `times` observations of `latency`.
+    pub(crate) fn observe(&self, latency: Duration, times: u64) {
+        let seconds = latency.as_secs_f64();
+        let bucket = LATENCY_BOUNDS.partition_point(|bound| *bound < seconds);
+        self.buckets[bucket].fetch_add(times, Relaxed);
+        let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
+        self.sum_micros.fetch_add(micros.saturating_mul(times), Relaxed);
+    }
+}
+
+/// What one worker counts.
+#[derive(Debug, Default)]
+pub(crate) struct WorkerMetrics {
+    pub(crate) sessions: AtomicI64,
+    pub(crate) sessions_total: AtomicU64,
+    pub(crate) subscriptions: AtomicI64,
+    pub(crate) subscriptions_behind: AtomicI64,
+    pub(crate) groups: AtomicI64,
+    pub(crate) shared_log_bytes: AtomicI64,
+    pub(crate) log_restarts: AtomicU64,
+    pub(crate) events_delivered: AtomicU64,
+    pub(crate) frames_sent: AtomicU64,
+    pub(crate) bytes_sent: AtomicU64,
+    pub(crate) bytes_received: AtomicU64,
+    pub(crate) messages_received: AtomicU64,
+    pub(crate) encoded_bytes: AtomicU64,
+    pub(crate) reads_paused: AtomicU64,
+    pub(crate) commit_to_socket: LatencyHistogram,
+}
+
+/// What the catch-up scheduler counts.
+#[derive(Debug, Default)]
+pub(crate) struct CatchUpMetrics {
+    /// Pages that were asked for.
+    pub(crate) requests: AtomicU64,
+    /// Pages that were read from the store.
+    pub(crate) reads: AtomicU64,
+}
+
+/// What the whole node counts.
+pub(crate) struct Metrics {
+    workers: Mutex<Vec<Arc<WorkerMetrics>>>,
+    pub(crate) catch_up: Arc<CatchUpMetrics>,
+    closes: Mutex<BTreeMap<u16, u64>>,
+    pub(crate) handshakes_refused: AtomicU64,
+    pub(crate) broadcasts_refused: AtomicU64,
+    pub(crate) fetches_refused: AtomicU64,
+    store: Arc<dyn EventStore>,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+impl Metrics {
+    pub(crate) fn new(store: Arc<dyn EventStore>) -> Arc<Self> {
+        Arc::new(Self {
+            workers: Mutex::default(),
+            catch_up: Arc::default(),
+            closes: Mutex::default(),
+            handshakes_refused: AtomicU64::new(0),
+            broadcasts_refused: AtomicU64::new(0),
+            fetches_refused: AtomicU64::new(0),
+            store,
+        })
+    }
+
+    /// The counters of one more worker.
+    pub(crate) fn worker(&self) -> Arc<WorkerMetrics> {
+        let worker = Arc::new(WorkerMetrics::default());
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner).push(worker.clone());
+        worker
+    }
+
+    /// Counts a session that ended with `code`. Codes are bounded by the protocol.
+    pub(crate) fn closed(&self, code: u16) {
+        *self.closes.lock().unwrap_or_else(PoisonError::into_inner).entry(code).or_default() += 1;
+    }
+
+    /// Sessions that are open on all workers.
+    pub(crate) fn sessions(&self) -> i64 {
+        self.sum_gauge(|worker| &worker.sessions)
+    }
+
+    fn sum(&self, of: impl Fn(&WorkerMetrics) -> &AtomicU64) -> u64 {
+        let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        workers.iter().map(|worker| of(worker).load(Relaxed)).sum()
+    }
+
+    fn sum_gauge(&self, of: impl Fn(&WorkerMetrics) -> &AtomicI64) -> i64 {
+        let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        workers.iter().map(|worker| of(worker).load(Relaxed)).sum()
+    }
+
+    /// Everything, in the Prometheus text format (OpenMetrics 1.0).
+    pub(crate) fn render(self: &Arc<Self>, head: u64) -> Result<String, fmt::Error> {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(Scrape { metrics: self.clone(), head }));
+        let mut out = String::with_capacity(8 << 10);
+        text::encode(&mut out, &registry)?;
+        Ok(out)
+    }
+}
+
+#[derive(Debug)]
+struct Scrape {
+    metrics: Arc<Metrics>,
+    head: u64,
+}
+
+impl Collector for Scrape {
+    fn encode(&self, mut to: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let m = &self.metrics;
+        let stats = m.store.stats();
+
+        for (name, help, value) in [
+            ("tidewire_sessions", "Open sessions", m.sessions()),
+            ("tidewire_subscriptions", "Open subscriptions", m.sum_gauge(|w| &w.subscriptions)),
+            (
+                "tidewire_subscriptions_behind",
+                "Subscriptions that are reading the store",
+                m.sum_gauge(|w| &w.subscriptions_behind),
+            ),
+            ("tidewire_groups", "Groups of alike subscriptions", m.sum_gauge(|w| &w.groups)),
+            (
+                "tidewire_shared_log_bytes",
+                "Encoded frames kept for sessions that are a little behind",
+                m.sum_gauge(|w| &w.shared_log_bytes),
+            ),
+            ("tidewire_head_position", "The last position looked at", self.head as i64),
+            ("tidewire_append_queue_requests", "Appends waiting", stats.queued_requests as i64),
+            ("tidewire_append_queue_bytes", "Bytes of appends waiting", stats.queued_bytes as i64),
+        ] {
+            let gauge = ConstGauge::new(value);
+            let metric = to.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            gauge.encode(metric)?;
+        }
+
+        for (name, help, value) in [
+            ("tidewire_sessions_opened", "Sessions opened", m.sum(|w| &w.sessions_total)),
+            ("tidewire_events_appended", "Events appended by this process", stats.events),
+            ("tidewire_append_groups", "Groups committed", stats.groups),
+            ("tidewire_appends", "Appends answered by the database", stats.appends),
+            (
+                "tidewire_appends_overloaded",
+                "Appends refused because the queue was full",
+                stats.overloaded,
+            ),
+            (
+                "tidewire_events_delivered",
+                "Events handed to sockets",
+                m.sum(|w| &w.events_delivered),
+            ),
+            ("tidewire_frames_sent", "Event frames handed to sockets", m.sum(|w| &w.frames_sent)),
+            ("tidewire_sent_bytes", "Bytes handed to sockets", m.sum(|w| &w.bytes_sent)),
+            ("tidewire_received_bytes", "Bytes from sockets", m.sum(|w| &w.bytes_received)),
+            (
+                "tidewire_messages_received",
+                "Messages from clients",
+                m.sum(|w| &w.messages_received),
+            ),
+            (
+                "tidewire_encoded_bytes",
+                "Bytes of event frames encoded",
+                m.sum(|w| &w.encoded_bytes),
+            ),
+            (
+                "tidewire_reads_paused",
+                "Times a socket was not read because its session was busy",
+                m.sum(|w| &w.reads_paused),
+            ),
+            (
+                "tidewire_log_restarts",
+                "Times a worker missed a batch and sent its sessions to the store",
+                m.sum(|w| &w.log_restarts),
+            ),
+            (
+                "tidewire_catch_up_requests",
+                "Catch-up pages asked for",
+                m.catch_up.requests.load(Relaxed),
+            ),
+            (
+                "tidewire_catch_up_reads",
+                "Catch-up pages read from the store",
+                m.catch_up.reads.load(Relaxed),
+            ),
+            (
+                "tidewire_handshakes_refused",
+                "WebSocket handshakes refused",
+                m.handshakes_refused.load(Relaxed),
+            ),
+            (
+                "tidewire_broadcasts_refused",
+                "Batches that a worker's full mailbox refused",
+                m.broadcasts_refused.load(Relaxed),
+            ),
+            (
+                "tidewire_fetches_refused",
+                "Reads refused because too many were waiting",
+                m.fetches_refused.load(Relaxed),
+            ),
+        ] {
+            let counter = ConstCounter::new(value);
+            let metric = to.encode_descriptor(name, help, None, MetricType::Counter)?;
+            counter.encode(metric)?;
+        }
+
+        let mut metric = to.encode_descriptor(
+            "tidewire_closes",
+            "Sessions that ended, by close code",
+            None,
+            MetricType::Counter,
+        )?;
+        for (code, count) in m.closes.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            let labels = [("code", code.to_string())];
+            ConstCounter::new(*count).encode(metric.encode_family(&labels)?)?;
+        }
+
+        self.encode_latency(&mut to)?;
+        for (name, help, unit, histogram, scale) in [
+            (
+                "tidewire_append_latency",
+                "From queueing an append to its answer",
+                Some(Unit::Seconds),
+                &stats.append_latency_micros,
+                1e-6,
+            ),
+            ("tidewire_append_group_events", "Events a group", None, &stats.group_events, 1.0),
+        ] {
+            let mut buckets: Vec<(f64, u64)> = histogram
+                .buckets
+                .iter()
+                .map(|(bound, count)| (*bound as f64 * scale, *count))
+                .collect();
+            let within: u64 = buckets.iter().map(|(_, count)| count).sum();
+            buckets.push((f64::MAX, histogram.count.saturating_sub(within)));
+            let sum = histogram.sum as f64 * scale;
+            to.encode_descriptor(name, help, unit.as_ref(), MetricType::Histogram)?
+                .encode_histogram::<NoLabelSet>(sum, histogram.count, &buckets, None)?;
+        }
+        Ok(())
+    }
+}
+
+impl Scrape {
+    fn encode_latency(&self, to: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let workers = self.metrics.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        let bounds = LATENCY_BOUNDS.iter().copied().chain([f64::MAX]);
+        let buckets: Vec<(f64, u64)> = bounds
+            .enumerate()
+            .map(|(bucket, bound)| {
+                let of = |w: &Arc<WorkerMetrics>| w.commit_to_socket.buckets[bucket].load(Relaxed);
+                (bound, workers.iter().map(of).sum())
+            })
+            .collect();
+        let sum = |w: &Arc<WorkerMetrics>| w.commit_to_socket.sum_micros.load(Relaxed);
+        let micros: u64 = workers.iter().map(sum).sum();
+        let count = buckets.iter().map(|(_, count)| count).sum();
+        to.encode_descriptor(
+            "tidewire_commit_to_socket",
+            "From a commit of this process to handing the event to a socket",
+            Some(&Unit::Seconds),
+            MetricType::Histogram,
+        )?
+        .encode_histogram::<NoLabelSet>(micros as f64 / 1e6, count, &buckets, None)
+    }
+}

@@ -1,0 +1,225 @@
+//! What all workers of a process share: the store, the ways to it, and the counters.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use actix::Addr;
+use tidewire_eventstore::{EventStore, GlobalPosition, LogEpoch, Page, Read, ReadError};
+use tidewire_protocol::{Auth, Epoch, SessionConfig, session::Limits};
+use tokio::{
+    runtime::Handle,
+    sync::{Semaphore, oneshot},
+};
+
+use crate::{
+    Config, broadcaster::Broadcaster, catch_up::CatchUp, dispatcher::Dispatcher, metrics::Metrics,
+};
+
+/// One process.
+pub(crate) struct Node {
+    pub(crate) name: String,
+    pub(crate) config: Config,
+    /// What every session has in common.
+    pub(crate) session: Arc<SessionConfig>,
+    pub(crate) store: Arc<dyn EventStore>,
+    /// Where everything that talks to the database runs.
+    pub(crate) runtime: Handle,
+    pub(crate) catch_up: CatchUp,
+    pub(crate) broadcaster: Addr<Broadcaster>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) fetches: Fetches,
+    /// The last position that the broadcaster has passed on.
+    head: Arc<AtomicU64>,
+    epochs: Mutex<Arc<[Epoch]>>,
+    draining: AtomicBool,
+    dispatchers: Mutex<Vec<Addr<Dispatcher>>>,
+    sessions: AtomicUsize,
+}
+
+impl Node {
+    #[expect(clippy::too_many_arguments, reason = "called once, by the builder")]
+    pub(crate) fn new(
+        config: Config,
+        token: Option<String>,
+        store: Arc<dyn EventStore>,
+        runtime: Handle,
+        catch_up: CatchUp,
+        broadcaster: Addr<Broadcaster>,
+        metrics: Arc<Metrics>,
+        head: Arc<AtomicU64>,
+        epochs: Arc<[Epoch]>,
+    ) -> Self {
+        let session = Arc::new(session_config(&config, token));
+        let fetches = Fetches::new(config.fetch_reads_max, config.fetch_queue_max);
+        Self {
+            name: config.node.clone(),
+            config,
+            session,
+            store,
+            runtime,
+            catch_up,
+            broadcaster,
+            metrics,
+            fetches,
+            head,
+            epochs: Mutex::new(epochs),
+            draining: AtomicBool::new(false),
+            dispatchers: Mutex::default(),
+            sessions: AtomicUsize::new(0),
+        }
+    }
+
+    /// The last position that this node has looked at.
+    pub(crate) fn head(&self) -> GlobalPosition {
+        GlobalPosition::new(self.head.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn epochs(&self) -> Arc<[Epoch]> {
+        self.epochs.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes note of the log's epochs; returns them if they are news.
+    pub(crate) fn set_epochs(&self, epochs: &[LogEpoch]) -> Option<Arc<[Epoch]>> {
+        let new = wire_epochs(epochs);
+        let mut old = self.epochs.lock().unwrap_or_else(PoisonError::into_inner);
+        if **old == *new {
+            return None;
+        }
+        *old = new.clone();
+        Some(new)
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn begin_drain(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn dispatchers(&self) -> Vec<Addr<Dispatcher>> {
+        self.dispatchers.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn add_dispatcher(&self, dispatcher: Addr<Dispatcher>) {
+        self.dispatchers.lock().unwrap_or_else(PoisonError::into_inner).push(dispatcher);
+    }
+
+    /// Counts one more session, unless the node has as many as it takes.
+    pub(crate) fn admit(&self) -> bool {
+        let max = self.config.sessions_max;
+        let more = |sessions| (sessions < max).then_some(sessions + 1);
+        self.sessions.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_ok()
+    }
+
+    /// Counts one session less.
+    pub(crate) fn dismiss(&self) {
+        self.sessions.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// How many sessions are open.
+    pub(crate) fn sessions(&self) -> usize {
+        self.sessions.load(Ordering::Acquire)
+    }
+
+    /// Reads a page for a client that asked for one, on the database's runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`FetchError::Overloaded`] where too many such reads are waiting, else what the store says.
+    pub(crate) async fn fetch(&self, read: Read) -> Result<Page, FetchError> {
+        let Some(waiting) = self.fetches.wait() else {
+            self.metrics.fetches_refused.fetch_add(1, Ordering::Relaxed);
+            return Err(FetchError::Overloaded);
+        };
+        let (store, reads) = (self.store.clone(), self.fetches.reads.clone());
+        self.on_runtime(async move {
+            let _waiting = waiting;
+            let _turn = reads.acquire().await.expect("the semaphore is never closed");
+            store.read(read).await.map_err(FetchError::Store)
+        })
+        .await
+        .unwrap_or(Err(FetchError::Store(ReadError::Unavailable)))
+    }
+
+    /// Asks the store for its head, on the database's runtime.
+    pub(crate) async fn store_head(&self) -> Result<GlobalPosition, ReadError> {
+        let store = self.store.clone();
+        self.on_runtime(async move {
+            let head = tokio::time::timeout(Duration::from_secs(5), store.head()).await;
+            head.unwrap_or(Err(ReadError::Unavailable)).map(|head| head.position)
+        })
+        .await
+        .unwrap_or(Err(ReadError::Unavailable))
+    }
+
+    async fn on_runtime<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
+        let (answer, answered) = oneshot::channel();
+        self.runtime.spawn(async move {
+            let _ = answer.send(work.await);
+        });
+        answered.await.ok()
+    }
+}
+
+/// Why a page was not read for a client.
+#[derive(Debug)]
+pub(crate) enum FetchError {
+    /// Too many reads are waiting.
+    Overloaded,
+    /// The store could not.
+    Store(ReadError),
+}
+
+/// Bounds the reads that clients ask for: a few at once, some waiting.
+pub(crate) struct Fetches {
+    reads: Arc<Semaphore>,
+    queue: Arc<Semaphore>,
+}
+
+impl Fetches {
+    fn new(reads_max: usize, queue_max: usize) -> Self {
+        Self {
+            reads: Arc::new(Semaphore::new(reads_max.max(1))),
+            queue: Arc::new(Semaphore::new(queue_max + reads_max.max(1))),
+        }
+    }
+
+    fn wait(&self) -> Option<tokio::sync::OwnedSemaphorePermit> {
+        self.queue.clone().try_acquire_owned().ok()
+    }
+}
+
+/// What sessions are told to do and to refuse.
+fn session_config(config: &Config, token: Option<String>) -> SessionConfig {
+    SessionConfig {
+        auth: token.map_or(Auth::None, Auth::Token),
+        limits: Limits {
+            message_bytes: config.message_bytes_max,
+            subscriptions: config.subscriptions_max,
+            requests: config.requests_max,
+            ..Limits::default()
+        },
+        hello_timeout: config.hello_timeout,
+        ping_interval: config.ping_interval,
+        pong_timeout: config.pong_timeout,
+        progress_timeout: config.progress_timeout,
+        heartbeat_interval: config.heartbeat_interval,
+        ..SessionConfig::default()
+    }
+}
+
+/// The log's epochs as the protocol knows them.
+pub(crate) fn wire_epochs(epochs: &[LogEpoch]) -> Arc<[Epoch]> {
+    let wire =
+        |epoch: &LogEpoch| Epoch { epoch: epoch.epoch, first_position: epoch.first_position };
+    epochs.iter().map(wire).collect()
+}

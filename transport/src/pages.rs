@@ -1,0 +1,142 @@
+//! Catch-up pages on one worker: encoded once for each group that wants them, kept for a while.
+
+use std::{
+    cell::{OnceCell, RefCell},
+    collections::{HashMap, VecDeque},
+    rc::Rc,
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use tidewire_eventstore::{GlobalPosition, ReadError};
+
+use crate::{
+    catch_up::{CatchUpPage, PAGE_EVENTS},
+    group::{GroupKey, Member, encode_page},
+    short_log::Entry,
+};
+
+/// A page's frames.
+pub(crate) struct EncodedPage {
+    /// In order of position.
+    pub(crate) frames: Vec<Entry>,
+    /// Everything through this position was looked at.
+    pub(crate) scanned: GlobalPosition,
+    full: bool,
+    bytes: usize,
+    raw: Arc<CatchUpPage>,
+}
+
+impl EncodedPage {
+    /// Encodes `raw` for the group of `key`.
+    pub(crate) fn new(key: &GroupKey, raw: Arc<CatchUpPage>) -> Self {
+        let frames = encode_page(key, raw.events.iter().filter(|event| key.lets_through(event)));
+        let bytes = frames.iter().map(|entry| entry.frame.len()).sum();
+        Self { frames, scanned: raw.scanned, full: raw.full, bytes, raw }
+    }
+
+    /// Whether the page ends short of where the next aligned page begins.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.full && !self.scanned.get().is_multiple_of(PAGE_EVENTS)
+    }
+
+    /// The first frame with anything after `position`, by index.
+    pub(crate) fn seek(&self, position: GlobalPosition) -> usize {
+        self.frames.partition_point(|entry| entry.last <= position)
+    }
+
+    /// What a reader that was served through `position` may be given of `frame`: the frame itself,
+    /// or, where the reader has its beginning already, the rest in frames for that reader alone.
+    pub(crate) fn seam(&self, key: &GroupKey, frame: &Entry, position: GlobalPosition) -> Bytes {
+        if frame.first > position {
+            return frame.frame.clone();
+        }
+        let rest = self.raw.events.iter().filter(|event| {
+            event.position > position && event.position <= frame.last && key.lets_through(event)
+        });
+        let mut entries = encode_page(key, rest);
+        match entries.len() {
+            1 => entries.remove(0).frame,
+            _ => entries.iter().flat_map(|entry| &entry.frame[..]).copied().collect(),
+        }
+    }
+}
+
+/// A page that somebody asked for: pending, then there.
+pub(crate) struct PageSlot<M> {
+    page: OnceCell<Result<Rc<EncodedPage>, ReadError>>,
+    waiting: RefCell<Vec<Rc<M>>>,
+}
+
+impl<M: Member> PageSlot<M> {
+    /// A slot that nobody will fill.
+    pub(crate) fn never() -> Self {
+        Self { page: OnceCell::new(), waiting: RefCell::default() }
+    }
+
+    /// The page, if it is there.
+    pub(crate) fn get(&self) -> Option<&Result<Rc<EncodedPage>, ReadError>> {
+        self.page.get()
+    }
+
+    /// Hands the page to all who wait.
+    pub(crate) fn fill(&self, page: Result<Rc<EncodedPage>, ReadError>) {
+        if self.page.set(page).is_ok() {
+            for member in self.waiting.take() {
+                member.wake();
+            }
+        }
+    }
+}
+
+/// Names a page of a group: the group's serial number and where the page begins.
+type ShelfKey = (u64, GlobalPosition);
+
+/// The pages of one worker, the newest full ones within a budget of bytes.
+pub(crate) struct PageShelf<M> {
+    slots: HashMap<ShelfKey, Rc<PageSlot<M>>>,
+    order: VecDeque<ShelfKey>,
+    bytes: usize,
+    bytes_max: usize,
+}
+
+impl<M: Member> PageShelf<M> {
+    pub(crate) fn new(bytes_max: usize) -> Self {
+        Self { slots: HashMap::new(), order: VecDeque::new(), bytes: 0, bytes_max }
+    }
+
+    /// The slot of a page, and whether the caller is the first to ask and has to see to it.
+    pub(crate) fn ask(&mut self, key: ShelfKey, member: &Rc<M>) -> (Rc<PageSlot<M>>, bool) {
+        if let Some(slot) = self.slots.get(&key) {
+            if slot.get().is_none() {
+                slot.waiting.borrow_mut().push(member.clone());
+            }
+            return (slot.clone(), false);
+        }
+        let slot = Rc::new(PageSlot::never());
+        slot.waiting.borrow_mut().push(member.clone());
+        self.slots.insert(key, slot.clone());
+        (slot, true)
+    }
+
+    /// Takes note of what became of a page: a full one stays, anything else is read anew next time.
+    pub(crate) fn arrived(&mut self, key: ShelfKey, page: Result<&EncodedPage, ()>) {
+        match page {
+            Ok(page) if page.full => {
+                self.bytes += page.bytes;
+                self.order.push_back(key);
+            }
+            _ => {
+                self.slots.remove(&key);
+            }
+        }
+        while self.bytes > self.bytes_max {
+            let Some(oldest) = self.order.pop_front() else { break };
+            if let Some(slot) = self.slots.remove(&oldest)
+                && let Some(Ok(page)) = slot.get()
+            {
+                self.bytes -= page.bytes;
+            }
+        }
+    }
+}

@@ -1,0 +1,326 @@
+//! [`Tidewire`]: the transport as a library. A builder takes a store and yields an Actix scope.
+
+use std::{
+    any::Any,
+    fmt,
+    os::fd::AsFd,
+    rc::Rc,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
+
+use actix::{Actor, Addr, Arbiter, AsyncContext, Context};
+use actix_http::Request;
+use actix_service::IntoServiceFactory;
+use actix_web::{
+    HttpServer, Scope,
+    body::MessageBody,
+    dev::{AppConfig, Extensions, Response, Service, ServiceFactory},
+    rt::net::TcpStream,
+    web,
+};
+use futures_util::{Stream, stream::unfold};
+use tidewire_eventstore::{EventStore, LogHead, LogTail, ReadError, TailBatch, TailConfig};
+use tokio::{
+    runtime::{self, Handle, Runtime},
+    sync::mpsc,
+    time::{Instant, sleep},
+};
+
+use crate::{
+    Config,
+    broadcaster::{Broadcaster, EpochsChanged},
+    catch_up::CatchUp,
+    dispatcher::Drain,
+    http,
+    metrics::Metrics,
+    node::{Node, wire_epochs},
+    websocket::Connection,
+};
+
+/// Batches that may wait between the log's tail and the broadcaster. When it is full the tail
+/// waits, and reads on from the store.
+const TAIL_QUEUE: usize = 64;
+
+/// The kernel's send buffer of a tuned socket (`SO_SNDBUF`), in bytes; Linux doubles it for its own
+/// book-keeping. A slow client holds this much of the kernel's memory and no more.
+pub const SOCKET_SEND_BYTES: usize = 128 << 10;
+
+/// How often the log's epochs are looked at.
+const EPOCH_POLL: Duration = Duration::from_secs(2);
+
+/// How often a drain looks whether everybody has left.
+const DRAIN_POLL: Duration = Duration::from_millis(20);
+
+/// Why the transport could not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The runtime for the database could not be made.
+    #[error("the runtime for the database could not be made: {0}")]
+    Runtime(#[from] std::io::Error),
+    /// The log cannot be read.
+    #[error("the log cannot be read: {0}")]
+    Log(#[from] ReadError),
+}
+
+/// A runtime for everything that talks to the database. Open the store on it, so that its
+/// connections are served there and not on an Actix arbiter.
+#[derive(Debug)]
+pub struct DatabaseRuntime(Option<Runtime>);
+
+impl DatabaseRuntime {
+    /// A multi-thread runtime with `threads` threads, at least one.
+    ///
+    /// # Errors
+    ///
+    /// Where the operating system grants no threads.
+    pub fn new(threads: usize) -> std::io::Result<Self> {
+        let mut builder = runtime::Builder::new_multi_thread();
+        builder.worker_threads(threads.max(1)).thread_name("tidewire-db").enable_all();
+        Ok(Self(Some(builder.build()?)))
+    }
+
+    /// Runs `work` on this runtime and waits for it, on whatever runtime the caller is.
+    ///
+    /// # Panics
+    ///
+    /// If `work` panics.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> T {
+        self.handle().spawn(work).await.expect("the work did not panic")
+    }
+
+    fn handle(&self) -> &Handle {
+        self.0.as_ref().expect("the runtime is there until it is dropped").handle()
+    }
+}
+
+impl Drop for DatabaseRuntime {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            // Dropping a runtime waits for it, which a thread of another runtime must not.
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// Makes a [`Tidewire`].
+pub struct Builder {
+    store: Arc<dyn EventStore>,
+    config: Config,
+    token: Option<String>,
+    runtime: Option<DatabaseRuntime>,
+}
+
+impl Builder {
+    /// Limits and delays; without this, [`Config::default`].
+    #[must_use]
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// A token that every client has to show; `None` lets everybody in.
+    #[must_use]
+    pub fn token(mut self, token: Option<String>) -> Self {
+        self.token = token;
+        self
+    }
+
+    /// The runtime that the store was opened on; without this, one is made.
+    #[must_use]
+    pub fn runtime(mut self, runtime: DatabaseRuntime) -> Self {
+        self.runtime = Some(runtime);
+        self
+    }
+
+    /// Reads the log's head and starts following the log. Has to be called inside an Actix system
+    /// (`#[actix_web::main]`).
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`] where the log cannot be read.
+    pub async fn start(self) -> Result<Tidewire, StartError> {
+        let Self { store, config, token, runtime } = self;
+        let runtime = match runtime {
+            Some(runtime) => runtime,
+            None => DatabaseRuntime::new(config.database_threads)?,
+        };
+        let handle = runtime.handle().clone();
+        let LogHead { position, epochs } = {
+            let store = store.clone();
+            runtime.run(async move { store.head().await }).await?
+        };
+
+        let metrics = Metrics::new(store.clone());
+        let head = Arc::new(AtomicU64::new(position.get()));
+        let mut tail = TailConfig::default();
+        tail.head_poll = config.head_poll;
+        let tail = LogTail::new(store.clone(), position, tail);
+        let broadcaster = {
+            let broadcaster = Broadcaster::new(position, head.clone(), metrics.clone());
+            let batches = follow(tail, &handle);
+            // An arbiter of its own, so that no worker's sessions delay the others'.
+            Broadcaster::start_in_arbiter(&Arbiter::new().handle(), |ctx: &mut Context<_>| {
+                ctx.add_stream(batches);
+                broadcaster
+            })
+        };
+        let catch_up = CatchUp::start(
+            &handle,
+            store.clone(),
+            config.catch_up_reads_max,
+            config.page_cache_bytes_max,
+            metrics.catch_up.clone(),
+        );
+        let node = Arc::new(Node::new(
+            config,
+            token,
+            store,
+            handle.clone(),
+            catch_up,
+            broadcaster.clone(),
+            metrics,
+            head,
+            wire_epochs(&epochs),
+        ));
+        handle.spawn(watch_epochs(Arc::downgrade(&node), broadcaster));
+        Ok(Tidewire { node: web::Data::from(node), runtime: Arc::new(runtime) })
+    }
+}
+
+/// Follows the log on `runtime`. Ends, with its task, when the stream is dropped.
+fn follow(mut tail: LogTail, runtime: &Handle) -> impl Stream<Item = TailBatch> + 'static {
+    let (sender, receiver) = mpsc::channel(TAIL_QUEUE);
+    runtime.spawn(async move {
+        loop {
+            tokio::select! {
+                batch = tail.next() => {
+                    if sender.send(batch).await.is_err() {
+                        return;
+                    }
+                }
+                () = sender.closed() => return,
+            }
+        }
+    });
+    unfold(receiver, |mut receiver| async { Some((receiver.recv().await?, receiver)) })
+}
+
+/// Looks for new epochs for as long as the node lives.
+async fn watch_epochs(node: std::sync::Weak<Node>, broadcaster: Addr<Broadcaster>) {
+    loop {
+        sleep(EPOCH_POLL).await;
+        let Some(node) = node.upgrade() else { return };
+        // While the database is away the epochs stay what they were.
+        if let Ok(head) = node.store.head().await
+            && let Some(epochs) = node.set_epochs(&head.epochs)
+        {
+            tracing::info!(epochs = epochs.len(), "the log has a new epoch");
+            broadcaster.do_send(EpochsChanged(epochs));
+        }
+    }
+}
+
+/// A running transport. Cheap to clone; send it to every worker.
+///
+/// ```no_run
+/// # use std::sync::Arc;
+/// # use actix_web::{App, HttpServer};
+/// # use tidewire_transport::Tidewire;
+/// # async fn run(store: Arc<dyn tidewire_eventstore::EventStore>) -> Result<(), Box<dyn std::error::Error>> {
+/// let tidewire = Tidewire::builder(store).start().await?;
+/// let server = HttpServer::new(move || App::new().service(tidewire.scope()));
+/// tidewire_transport::tune(server).bind("127.0.0.1:7377")?.run().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Tidewire {
+    node: web::Data<Node>,
+    runtime: Arc<DatabaseRuntime>,
+}
+
+impl Tidewire {
+    /// Begins to make a transport over `store`.
+    pub fn builder(store: Arc<dyn EventStore>) -> Builder {
+        Builder { store, config: Config::default(), token: None, runtime: None }
+    }
+
+    /// `/ws`, `/streams/{stream}`, `/events`, `/healthz`, `/readyz`, `/metrics` and `/sessions`,
+    /// below no prefix. To put them below one: `web::scope("/log").service(tidewire.scope())`.
+    pub fn scope(&self) -> Scope {
+        web::scope("").app_data(self.node.clone()).configure(http::routes)
+    }
+
+    /// How many sessions are open.
+    pub fn sessions(&self) -> usize {
+        self.node.sessions()
+    }
+
+    /// Runs `work` where the database is talked to.
+    ///
+    /// # Panics
+    ///
+    /// If `work` panics.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> T {
+        self.runtime.run(work).await
+    }
+
+    /// Says goodbye to every session, with a delay after which to come back that is spread over
+    /// [`Config::drain_spread`], takes no new ones, and waits until all have left, at most
+    /// [`Config::drain_timeout`]. Returns how many had not.
+    pub async fn drain(&self) -> usize {
+        let config = &self.node.config;
+        self.node.begin_drain();
+        for dispatcher in self.node.dispatchers() {
+            // Once a worker, and it must arrive: past the mailbox's bound.
+            dispatcher.do_send(Drain { spread: config.drain_spread });
+        }
+        let deadline = Instant::now() + config.drain_timeout;
+        while self.node.sessions() > 0 && Instant::now() < deadline {
+            sleep(DRAIN_POLL).await;
+        }
+        self.node.sessions()
+    }
+}
+
+/// Sets an [`HttpServer`] up for many long-lived sockets: the body of a session is asked for more
+/// only when the kernel has taken everything before it, a finished session is not lingered over,
+/// the kernel's send buffers are bounded, small writes are not delayed, and a session can cut its
+/// socket off. Optional; what depends on it says so.
+pub fn tune<F, I, S, B>(server: HttpServer<F, I, S, B>) -> HttpServer<F, I, S, B>
+where
+    F: Fn() -> I + Send + Clone + 'static,
+    I: IntoServiceFactory<S, Request>,
+    S: ServiceFactory<Request, Config = AppConfig> + 'static,
+    S::Error: Into<actix_web::Error> + 'static,
+    S::InitError: fmt::Debug,
+    S::Response: Into<Response<B>> + 'static,
+    <S::Service as Service<Request>>::Future: 'static,
+    S::Service: 'static,
+    B: MessageBody + 'static,
+{
+    server
+        .h1_write_buffer_size(1)
+        .client_disconnect_timeout(Duration::ZERO)
+        .tcp_nodelay(true)
+        .on_connect(accepted)
+}
+
+/// Bounds an accepted socket's send buffer and keeps a second handle on it for its session.
+fn accepted(socket: &dyn Any, extensions: &mut Extensions) {
+    let Some(socket) = socket.downcast_ref::<TcpStream>() else { return };
+    // A kernel that refuses keeps its own bound.
+    let _ = socket2::SockRef::from(socket).set_send_buffer_size(SOCKET_SEND_BYTES);
+    extensions.insert(Connection {
+        address: socket.peer_addr().ok(),
+        socket: socket.as_fd().try_clone_to_owned().ok().map(Rc::new),
+    });
+}

@@ -1,0 +1,560 @@
+//! What a session's actor, its socket's body and its worker share: the pure session and the feeds.
+//!
+//! Everything here happens on one worker thread, in short synchronous steps. The protocol is
+//! decided by [`Session`]; this only carries: it performs the session's outputs, and fills the
+//! socket when it has room — replies first, then the feeds in turn, each from its group's short
+//! log or, while it catches up, from pages of the store. Nothing is queued for a slow socket but
+//! replies, and those are bounded: while too many wait, the socket is not read.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    net::SocketAddr,
+    os::fd::OwnedFd,
+    rc::Rc,
+    sync::atomic::Ordering::Relaxed,
+    task::Waker,
+    time::{Duration, Instant, SystemTime},
+};
+
+use bytes::Bytes;
+use tidewire_eventstore::GlobalPosition;
+use tidewire_protocol::{
+    CloseCode, FeedSpec, Sub,
+    session::{Activity, Input, Moment, Output, Session},
+};
+
+use crate::{
+    answers::read_error,
+    gather::Gather,
+    group::{GroupKey, Member, Seat},
+    pages::{EncodedPage, PageSlot},
+    registry::{SessionDescription, Traffic},
+    short_log::{Cursor, Next, ShortLog},
+    worker::Worker,
+};
+
+/// How long a session that is over waits for its socket to take what is queued.
+const LAST_FLUSH: Duration = Duration::from_secs(5);
+
+/// A session's shared part.
+pub(crate) struct SessionCell {
+    worker: Rc<Worker>,
+    info: SessionInfo,
+    state: RefCell<State>,
+    /// Wakes the socket's body when it waits for something to write.
+    body: Cell<Option<Waker>>,
+    /// Wakes the session's actor when it has something to do.
+    actor: Cell<Option<Waker>>,
+}
+
+/// What is known of a session from its handshake.
+#[derive(Debug, Clone)]
+pub(crate) struct SessionInfo {
+    pub(crate) id: String,
+    pub(crate) since: SystemTime,
+    pub(crate) address: Option<SocketAddr>,
+}
+
+struct State {
+    session: Session,
+    replies: VecDeque<Bytes>,
+    reply_bytes: usize,
+    /// Replies have left since the session was last told that all of them have.
+    replied: bool,
+    /// The pong that is owed; a later one takes its place.
+    pong: Option<Bytes>,
+    feeds: Vec<Feed>,
+    /// Whose turn it is.
+    turn: usize,
+    actions: VecDeque<Output>,
+    inbound_at: Instant,
+    progress_at: Instant,
+    /// Bytes handed to the socket's body and not known to be accepted by the kernel.
+    unsent: usize,
+    /// The session is over, with this code: what is queued is written, then the connection ends.
+    over: Option<CloseCode>,
+    /// The socket itself, to cut it off when it takes nothing more.
+    socket: Option<Rc<OwnedFd>>,
+    /// When a session that is over is cut off, should its socket not take what is queued.
+    cut_at: Option<Instant>,
+    paused: bool,
+    gone: bool,
+    round_trip: Option<Duration>,
+    bytes_in: u64,
+    bytes_out: u64,
+    messages_in: u64,
+    messages_out: u64,
+}
+
+struct Feed {
+    sub: Sub,
+    key: GroupKey,
+    seat: Seat,
+    /// Everything matching through this position was handed to the socket.
+    position: GlobalPosition,
+    /// The last page was cut for its bytes before the next page's beginning, so that the next one
+    /// has to begin right at the position.
+    cut: bool,
+    source: Source,
+}
+
+enum Source {
+    /// Follows the group's short log.
+    Live(Cursor),
+    /// Reads the store: a page at hand, and the next of its frames.
+    Page { page: Rc<EncodedPage>, next: usize },
+    /// Waits for a page.
+    Waiting(Rc<PageSlot<SessionCell>>),
+    /// Has nothing at hand and has to attach or ask for a page.
+    Seeking,
+}
+
+impl Member for SessionCell {
+    fn wake(&self) {
+        if let Some(waker) = self.body.take() {
+            waker.wake();
+        }
+    }
+}
+
+/// What the socket's body does next.
+pub(crate) enum Chunk {
+    /// Writes this.
+    Write(Bytes),
+    /// Waits until it is woken.
+    Wait,
+    /// Ends the connection.
+    End,
+}
+
+impl SessionCell {
+    pub(crate) fn new(
+        worker: Rc<Worker>,
+        session: Session,
+        info: SessionInfo,
+        socket: Option<Rc<OwnedFd>>,
+        now: Instant,
+    ) -> Rc<Self> {
+        Rc::new(Self {
+            worker,
+            info,
+            state: RefCell::new(State {
+                session,
+                replies: VecDeque::new(),
+                reply_bytes: 0,
+                replied: false,
+                pong: None,
+                feeds: Vec::new(),
+                turn: 0,
+                actions: VecDeque::new(),
+                inbound_at: now,
+                progress_at: now,
+                unsent: 0,
+                over: None,
+                socket,
+                cut_at: None,
+                paused: false,
+                gone: false,
+                round_trip: None,
+                bytes_in: 0,
+                bytes_out: 0,
+                messages_in: 0,
+                messages_out: 0,
+            }),
+            body: Cell::new(None),
+            actor: Cell::new(None),
+        })
+    }
+
+    pub(crate) fn info(&self) -> &SessionInfo {
+        &self.info
+    }
+
+    pub(crate) fn worker(&self) -> &Rc<Worker> {
+        &self.worker
+    }
+
+    /// Tells the session what happened, and performs what it wants done at once.
+    pub(crate) fn handle(self: &Rc<Self>, input: Input) {
+        let mut state = self.state.borrow_mut();
+        self.feed(&mut state, input);
+        drop(state);
+        self.wake();
+        self.wake_actor();
+    }
+
+    /// Takes bytes from the socket into account, before they are decoded.
+    pub(crate) fn received(&self, bytes: usize) {
+        let mut state = self.state.borrow_mut();
+        state.inbound_at = Instant::now();
+        state.bytes_in += bytes as u64;
+        self.worker.metrics.bytes_received.fetch_add(bytes as u64, Relaxed);
+    }
+
+    /// Takes one decoded message into account.
+    pub(crate) fn received_message(&self) {
+        self.state.borrow_mut().messages_in += 1;
+        self.worker.metrics.messages_received.fetch_add(1, Relaxed);
+    }
+
+    /// The next thing that only the actor can do (an append, a read).
+    pub(crate) fn next_action(&self) -> Option<Output> {
+        self.state.borrow_mut().actions.pop_front()
+    }
+
+    /// Whether the socket may be read: not while the session is busy with what it was sent.
+    pub(crate) fn may_read(&self) -> bool {
+        let mut state = self.state.borrow_mut();
+        let may =
+            state.session.may_read() && state.reply_bytes < self.worker.config().reply_bytes_max;
+        if !may && !state.paused {
+            self.worker.metrics.reads_paused.fetch_add(1, Relaxed);
+        }
+        state.paused = !may;
+        may
+    }
+
+    /// When the session has to be told the time, if ever.
+    pub(crate) fn next_timeout(&self) -> Option<Instant> {
+        let state = self.state.borrow();
+        match state.over {
+            Some(_) => state.cut_at,
+            None => state.session.next_timeout(),
+        }
+    }
+
+    /// Tells the session the time.
+    pub(crate) fn timeout(self: &Rc<Self>, now: Instant) {
+        let mut state = self.state.borrow_mut();
+        if state.cut_at.is_some_and(|at| now >= at) {
+            self.cut(&mut state);
+        } else {
+            let activity = Activity {
+                inbound_at: state.inbound_at,
+                progress_at: state.progress_at,
+                unsent_bytes: state.unsent + state.reply_bytes,
+            };
+            self.feed(&mut state, Input::Timeout(activity));
+        }
+        drop(state);
+        self.wake();
+    }
+
+    /// The code that the session ended with; 1006 where nobody said why.
+    pub(crate) fn close_code(&self) -> CloseCode {
+        self.state.borrow().over.unwrap_or(CloseCode::ABNORMAL)
+    }
+
+    /// Remembers whom to wake when the actor has something to do.
+    pub(crate) fn set_actor(&self, waker: &Waker) {
+        self.actor.set(Some(waker.clone()));
+    }
+
+    fn wake_actor(&self) {
+        if let Some(waker) = self.actor.take() {
+            waker.wake();
+        }
+    }
+
+    /// Whether the connection is gone.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.state.borrow().gone
+    }
+
+    /// The connection is gone: gives up every feed, and the socket.
+    pub(crate) fn socket_gone(&self) {
+        let mut state = self.state.borrow_mut();
+        state.gone = true;
+        state.socket = None;
+        state.replies.clear();
+        state.reply_bytes = 0;
+        for feed in std::mem::take(&mut state.feeds) {
+            self.closed_feed(&feed);
+        }
+        drop(state);
+        self.wake_actor();
+    }
+
+    /// What the socket is to do now that it has room. It is asked when it has taken everything
+    /// that it was given before (see [`tune`](crate::tune)).
+    pub(crate) fn next_chunk(self: &Rc<Self>, waker: &Waker) -> Chunk {
+        let mut state = self.state.borrow_mut();
+        let state = &mut *state;
+        let timeout = state.session.next_timeout();
+        if state.unsent > 0 {
+            state.unsent = 0;
+            state.progress_at = Instant::now();
+        }
+
+        let mut chunk = Gather::default();
+        if let Some(pong) = state.pong.take() {
+            chunk.push(pong, 0);
+        }
+        let bytes_max = self.worker.config().write_bytes_max;
+        loop {
+            while chunk.len() < bytes_max
+                && let Some(reply) = state.replies.pop_front()
+            {
+                state.reply_bytes -= reply.len();
+                state.replied = true;
+                state.messages_out += 1;
+                chunk.push(reply, bytes_max);
+            }
+            if chunk.len() >= bytes_max || state.over.is_some() {
+                break;
+            }
+            // A feed that changes state leaves a reply, which then goes out first.
+            match self.next_frame(state) {
+                Some(frame) => {
+                    state.messages_out += 1;
+                    chunk.push(frame, bytes_max);
+                }
+                None if state.replies.is_empty() => break,
+                None => {}
+            }
+        }
+
+        match chunk.finish() {
+            Some(bytes) => {
+                state.unsent = bytes.len();
+                state.bytes_out += bytes.len() as u64;
+                self.worker.metrics.bytes_sent.fetch_add(bytes.len() as u64, Relaxed);
+                if state.paused {
+                    self.wake_actor();
+                }
+                Chunk::Write(bytes)
+            }
+            None => {
+                if state.over.is_some() {
+                    return Chunk::End;
+                }
+                if std::mem::take(&mut state.replied) {
+                    self.feed(state, Input::Flushed);
+                }
+                if state.paused || state.session.next_timeout() != timeout {
+                    self.wake_actor();
+                }
+                self.body.set(Some(waker.clone()));
+                Chunk::Wait
+            }
+        }
+    }
+
+    /// The next event frame of the feed whose turn it is, or of the next that has one.
+    fn next_frame(self: &Rc<Self>, state: &mut State) -> Option<Bytes> {
+        for _ in 0..state.feeds.len() {
+            // News of a feed may end it.
+            if state.feeds.is_empty() {
+                break;
+            }
+            state.turn = (state.turn + 1) % state.feeds.len();
+            let (frame, news) = self.pull(&mut state.feeds[state.turn]);
+            if let Some(news) = news {
+                self.feed(state, news);
+            }
+            if frame.is_some() || !state.replies.is_empty() {
+                return frame;
+            }
+        }
+        None
+    }
+
+    /// Moves one feed on until it has a frame, waits, or has news for the session.
+    fn pull(self: &Rc<Self>, feed: &mut Feed) -> (Option<Bytes>, Option<Input>) {
+        let metrics = &self.worker.metrics;
+        loop {
+            match &mut feed.source {
+                Source::Live(cursor) => {
+                    let hub = self.worker.hub.borrow();
+                    match hub.next(feed.seat, cursor, feed.position) {
+                        Next::Entry(entry) => {
+                            feed.position = entry.last;
+                            ShortLog::advance(cursor);
+                            metrics.events_delivered.fetch_add(entry.events.into(), Relaxed);
+                            metrics.frames_sent.fetch_add(1, Relaxed);
+                            if let Some(committed_at) = entry.committed_at {
+                                let latency = committed_at.elapsed();
+                                metrics.commit_to_socket.observe(latency, entry.events.into());
+                            }
+                            return (Some(entry.frame.clone()), None);
+                        }
+                        Next::Empty => {
+                            feed.position = feed.position.max(hub.last());
+                            return (None, None);
+                        }
+                        Next::Fallen => {
+                            let lag = hub.last().distance_from(feed.position);
+                            feed.source = Source::Seeking;
+                            metrics.subscriptions_behind.fetch_add(1, Relaxed);
+                            let (sub, position) = (feed.sub, feed.position);
+                            return (None, Some(Input::Behind { sub, position, lag }));
+                        }
+                    }
+                }
+                Source::Page { page, next } => match page.frames.get(*next) {
+                    Some(entry) => {
+                        let frame = page.seam(&feed.key, entry, feed.position);
+                        let events =
+                            entry.last.distance_from(feed.position).min(entry.events.into());
+                        feed.position = entry.last;
+                        *next += 1;
+                        metrics.events_delivered.fetch_add(events, Relaxed);
+                        metrics.frames_sent.fetch_add(1, Relaxed);
+                        return (Some(frame), None);
+                    }
+                    None => {
+                        feed.cut = page.is_cut();
+                        feed.position = feed.position.max(page.scanned);
+                        feed.source = Source::Seeking;
+                    }
+                },
+                Source::Seeking => {
+                    let attached = self.worker.hub.borrow().attach(feed.seat, feed.position);
+                    if let Some(cursor) = attached {
+                        feed.source = Source::Live(cursor);
+                        metrics.subscriptions_behind.fetch_sub(1, Relaxed);
+                        let (sub, position) = (feed.sub, feed.position);
+                        return (None, Some(Input::Live { sub, position }));
+                    }
+                    let slot =
+                        self.worker.page(self, &feed.key, feed.seat, feed.position, feed.cut);
+                    feed.source = Source::Waiting(slot);
+                }
+                Source::Waiting(slot) => match slot.get() {
+                    None => return (None, None),
+                    Some(Ok(page)) => {
+                        let (page, next) = (page.clone(), page.seek(feed.position));
+                        feed.source = Source::Page { page, next };
+                    }
+                    Some(Err(error)) => {
+                        let error = read_error(error);
+                        feed.source = Source::Waiting(Rc::new(PageSlot::never()));
+                        return (None, Some(Input::FeedFailed { sub: feed.sub, error }));
+                    }
+                },
+            }
+        }
+    }
+
+    /// Tells the session what happened and performs its outputs.
+    fn feed(self: &Rc<Self>, state: &mut State, input: Input) {
+        let moment = self.moment();
+        state.session.handle(input, moment);
+        while let Some(output) = state.session.poll() {
+            match output {
+                Output::Send(bytes) => {
+                    state.reply_bytes += bytes.len();
+                    state.replies.push_back(bytes);
+                }
+                Output::Open { sub, feed, after } => self.open(state, sub, feed, after),
+                Output::Shut { sub } => self.shut(state, sub),
+                Output::Positions => {
+                    let positions = self.positions(state);
+                    state.session.handle(Input::Positions(positions), moment);
+                }
+                Output::RoundTrip(round_trip) => state.round_trip = Some(round_trip),
+                Output::Pong(pong) => state.pong = Some(pong),
+                Output::Close { code } => {
+                    state.over = Some(code);
+                    state.cut_at = Some(moment.now + LAST_FLUSH);
+                    for feed in std::mem::take(&mut state.feeds) {
+                        self.closed_feed(&feed);
+                    }
+                    if code.is_abrupt() {
+                        self.cut(state);
+                    }
+                }
+                action => state.actions.push_back(action),
+            }
+        }
+    }
+
+    fn moment(&self) -> Moment {
+        Moment { now: Instant::now(), head: self.worker.hub.borrow().last() }
+    }
+
+    fn open(self: &Rc<Self>, state: &mut State, sub: Sub, feed: FeedSpec, after: GlobalPosition) {
+        let key = GroupKey { feed, sub };
+        let seat = self.worker.hub.borrow_mut().join(key.clone(), self.clone());
+        // Counted as behind until it has attached, which may be at once.
+        self.worker.metrics.subscriptions_behind.fetch_add(1, Relaxed);
+        state.feeds.push(Feed {
+            sub,
+            key,
+            seat,
+            position: after,
+            cut: false,
+            source: Source::Seeking,
+        });
+    }
+
+    fn shut(&self, state: &mut State, sub: Sub) {
+        if let Some(index) = state.feeds.iter().position(|feed| feed.sub == sub) {
+            let feed = state.feeds.swap_remove(index);
+            self.closed_feed(&feed);
+        }
+    }
+
+    fn closed_feed(&self, feed: &Feed) {
+        self.worker.hub.borrow_mut().leave(feed.seat);
+        if !matches!(feed.source, Source::Live(_)) {
+            self.worker.metrics.subscriptions_behind.fetch_sub(1, Relaxed);
+        }
+    }
+
+    /// How far each feed has been looked at with everything matching handed to the socket.
+    fn positions(&self, state: &mut State) -> Vec<(Sub, GlobalPosition)> {
+        let hub = self.worker.hub.borrow();
+        let position = |feed: &mut Feed| {
+            if let Source::Live(cursor) = &mut feed.source
+                && matches!(hub.next(feed.seat, cursor, feed.position), Next::Empty)
+            {
+                feed.position = feed.position.max(hub.last());
+            }
+            (feed.sub, feed.position)
+        };
+        state.feeds.iter_mut().map(position).collect()
+    }
+
+    /// Cuts the socket off, whatever it still holds.
+    fn cut(&self, state: &mut State) {
+        if let Some(socket) = state.socket.take() {
+            // Fails only where the socket is gone already.
+            let _ = socket2::SockRef::from(&*socket).shutdown(std::net::Shutdown::Both);
+        }
+        state.cut_at = None;
+        state.replies.clear();
+        state.reply_bytes = 0;
+    }
+
+    /// What `GET /sessions` tells of this session.
+    pub(crate) fn describe(&self) -> SessionDescription {
+        let state = self.state.borrow();
+        let head = self.worker.hub.borrow().last();
+        let lag = |feed: &Feed| {
+            let caught_up = match &feed.source {
+                Source::Live(cursor) => {
+                    let mut cursor = *cursor;
+                    let hub = self.worker.hub.borrow();
+                    matches!(hub.next(feed.seat, &mut cursor, feed.position), Next::Empty)
+                }
+                _ => false,
+            };
+            if caught_up { 0 } else { head.distance_from(feed.position) }
+        };
+        SessionDescription::new(
+            &self.info,
+            &self.worker.node().name,
+            state.feeds.len(),
+            state.feeds.iter().map(lag).max().unwrap_or(0),
+            state.round_trip,
+            Traffic {
+                messages_in: state.messages_in,
+                messages_out: state.messages_out,
+                bytes_in: state.bytes_in,
+                bytes_out: state.bytes_out,
+            },
+        )
+    }
+}

@@ -1,0 +1,155 @@
+//! `GET /ws`: from an HTTP request to a session.
+//!
+//! actix-web-actors does the handshake (RFC 6455, section 4.2) and nothing else: its own context
+//! has an unbounded send queue and freezes with a stuffed socket.
+
+use std::{
+    net::SocketAddr, os::fd::OwnedFd, rc::Rc, sync::Arc, sync::atomic::Ordering, time::Instant,
+    time::SystemTime,
+};
+
+use actix_web::{
+    HttpRequest, HttpResponse, ResponseError,
+    http::{StatusCode, header},
+    web::Payload,
+};
+use actix_web_actors::ws;
+use tidewire_eventstore::Timestamp;
+use tidewire_protocol::{
+    ErrorCode, Session, SessionId, SessionInfo as WireInfo,
+    frame::{FrameDecoder, FrameLimits},
+};
+use uuid::Uuid;
+
+use crate::{
+    http::problem,
+    node::Node,
+    outbound::Outbound,
+    session_actor::SessionActor,
+    session_cell::{SessionCell, SessionInfo},
+    worker::Worker,
+};
+
+/// The subprotocol that this server speaks.
+pub(crate) const SUBPROTOCOL: &str = "tidewire.v1.json";
+
+/// A bearer token may come as one more subprotocol, which is never echoed.
+const BEARER: &str = "bearer.";
+
+/// What [`tune`](crate::tune) learns of a connection when it is accepted.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) address: Option<SocketAddr>,
+    /// A second handle on the socket, to cut it off.
+    pub(crate) socket: Option<Rc<OwnedFd>>,
+}
+
+pub(crate) async fn open(
+    request: HttpRequest,
+    payload: Payload,
+    node: actix_web::web::Data<Node>,
+) -> HttpResponse {
+    let node = node.into_inner();
+    match handshake(&request, payload, &node) {
+        Ok(response) => response,
+        Err(refusal) => {
+            node.metrics.handshakes_refused.fetch_add(1, Ordering::Relaxed);
+            refusal
+        }
+    }
+}
+
+fn handshake(
+    request: &HttpRequest,
+    payload: Payload,
+    node: &Arc<Node>,
+) -> Result<HttpResponse, HttpResponse> {
+    check_origin(request, node)?;
+    let offered = subprotocols(request);
+    let speaks = offered.iter().any(|name| name == SUBPROTOCOL);
+    let others = offered.iter().any(|name| name != SUBPROTOCOL && !name.starts_with(BEARER));
+    if others && !speaks {
+        return Err(problem(
+            StatusCode::BAD_REQUEST,
+            "unsupported_subprotocol",
+            format!("none of the offered subprotocols is served; this server speaks {SUBPROTOCOL}"),
+        ));
+    }
+    let bearer = offered.iter().find_map(|name| name.strip_prefix(BEARER)).map(str::to_owned);
+    let mut response = ws::handshake_with_protocols(request, &[SUBPROTOCOL])
+        .map_err(|error| problem(error.status_code(), "bad_handshake", error.to_string()))?;
+
+    if node.is_draining() {
+        return Err(problem(
+            StatusCode::SERVICE_UNAVAILABLE,
+            ErrorCode::Closing.as_str(),
+            ErrorCode::Closing.text().to_owned(),
+        ));
+    }
+    if !node.admit() {
+        return Err(problem(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "too_many_sessions",
+            format!("this node has its {} sessions", node.config.sessions_max),
+        ));
+    }
+
+    let worker = Worker::current(node);
+    let session = session(request, &worker, bearer);
+    let limits = FrameLimits::server(node.config.message_bytes_max as u64);
+    SessionActor::start(session.clone(), FrameDecoder::new(limits), payload);
+    Ok(response.body(Outbound::new(session)))
+}
+
+/// Makes the session of an accepted handshake.
+fn session(request: &HttpRequest, worker: &Rc<Worker>, bearer: Option<String>) -> Rc<SessionCell> {
+    let node = worker.node();
+    let id = SessionId(Uuid::now_v7());
+    let connection = request.conn_data::<Connection>();
+    let address = connection.and_then(|connection| connection.address).or(request.peer_addr());
+    let now = Instant::now();
+    let info = WireInfo {
+        session: id,
+        node: node.name.as_str().into(),
+        epochs: node.epochs(),
+        opened_at: Timestamp::now(),
+        bearer: bearer.map(Into::into),
+    };
+    let moment = tidewire_protocol::Moment { now, head: worker.hub.borrow().last() };
+    SessionCell::new(
+        worker.clone(),
+        Session::new(node.session.clone(), info, moment),
+        SessionInfo { id: id.to_string(), since: SystemTime::now(), address },
+        connection.and_then(|connection| connection.socket.clone()),
+        now,
+    )
+}
+
+/// A browser sends its page's origin; only the server's own and the configured ones may connect.
+/// Programs send none.
+fn check_origin(request: &HttpRequest, node: &Node) -> Result<(), HttpResponse> {
+    let Some(origin) = request.headers().get(header::ORIGIN) else { return Ok(()) };
+    let origin = origin.to_str().unwrap_or_default();
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    let own = origin.split_once("://").map(|(_, host)| host).is_some_and(|o| Some(o) == host);
+    if own || node.config.origins.iter().any(|allowed| allowed == origin) {
+        return Ok(());
+    }
+    Err(problem(
+        StatusCode::FORBIDDEN,
+        "origin_not_allowed",
+        "pages of this origin may not open a session; add it to `origins` if they should"
+            .to_owned(),
+    ))
+}
+
+fn subprotocols(request: &HttpRequest) -> Vec<String> {
+    request
+        .headers()
+        .get_all(header::SEC_WEBSOCKET_PROTOCOL)
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(|name| name.trim().to_owned())
+        .filter(|name| !name.is_empty())
+        .collect()
+}

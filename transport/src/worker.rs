@@ -1,0 +1,134 @@
+//! One worker: an Actix arbiter with its groups, its catch-up pages and its sessions.
+//!
+//! Nothing in it is shared between threads. A worker comes to be when its thread takes its first
+//! WebSocket; from then on the broadcaster knows it.
+
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    rc::Rc,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
+
+use actix::Actor;
+use slab::Slab;
+use tidewire_eventstore::GlobalPosition;
+use tokio::task::JoinSet;
+
+use crate::{
+    Config,
+    broadcaster::Join,
+    catch_up::PageKey,
+    dispatcher::Dispatcher,
+    group::{GroupKey, Hub, Seat},
+    metrics::WorkerMetrics,
+    node::Node,
+    pages::{EncodedPage, PageShelf, PageSlot},
+    session_cell::SessionCell,
+};
+
+thread_local! {
+    /// The workers of this thread: one for each Tidewire that the process embeds.
+    static WORKERS: RefCell<HashMap<*const Node, Rc<Worker>>> = RefCell::default();
+}
+
+/// One worker's state.
+pub(crate) struct Worker {
+    node: Arc<Node>,
+    pub(crate) metrics: Arc<WorkerMetrics>,
+    pub(crate) hub: RefCell<Hub<SessionCell>>,
+    shelf: RefCell<PageShelf<SessionCell>>,
+    sessions: RefCell<Slab<Rc<SessionCell>>>,
+    /// The page reads that this worker waits for. They end with the worker.
+    page_reads: RefCell<JoinSet<()>>,
+}
+
+impl Worker {
+    /// This thread's worker for `node`.
+    pub(crate) fn current(node: &Arc<Node>) -> Rc<Self> {
+        if let Some(worker) =
+            WORKERS.with_borrow(|workers| workers.get(&Arc::as_ptr(node)).cloned())
+        {
+            return worker;
+        }
+        let metrics = node.metrics.worker();
+        let log_bytes_max = node.config.shared_log_bytes_max;
+        let worker = Rc::new(Self {
+            node: node.clone(),
+            hub: RefCell::new(Hub::new(node.head(), log_bytes_max, metrics.clone())),
+            shelf: RefCell::new(PageShelf::new(node.config.encoded_page_bytes_max)),
+            metrics,
+            sessions: RefCell::default(),
+            page_reads: RefCell::default(),
+        });
+        WORKERS.with_borrow_mut(|workers| {
+            workers.insert(Arc::as_ptr(node), worker.clone());
+        });
+        let dispatcher = Dispatcher::new(worker.clone()).start();
+        node.add_dispatcher(dispatcher.clone());
+        // Once a worker, and it must arrive: past the mailbox's bound.
+        node.broadcaster.do_send(Join(dispatcher));
+        worker
+    }
+
+    pub(crate) fn node(&self) -> &Arc<Node> {
+        &self.node
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.node.config
+    }
+
+    /// Takes a session in; the key takes it out again.
+    pub(crate) fn enter(&self, session: Rc<SessionCell>) -> usize {
+        self.metrics.sessions.fetch_add(1, Relaxed);
+        self.metrics.sessions_total.fetch_add(1, Relaxed);
+        self.sessions.borrow_mut().insert(session)
+    }
+
+    /// Lets a session go.
+    pub(crate) fn leave(&self, key: usize) {
+        self.metrics.sessions.fetch_sub(1, Relaxed);
+        self.sessions.borrow_mut().remove(key);
+    }
+
+    /// The sessions of this worker.
+    pub(crate) fn sessions(&self) -> Vec<Rc<SessionCell>> {
+        self.sessions.borrow().iter().map(|(_, session)| session.clone()).collect()
+    }
+
+    /// The page in which a reader of a group goes on after `position`; `exact` where the page has
+    /// to begin right there. The reader is woken when it has come.
+    pub(crate) fn page(
+        self: &Rc<Self>,
+        reader: &Rc<SessionCell>,
+        group: &GroupKey,
+        seat: Seat,
+        position: GlobalPosition,
+        exact: bool,
+    ) -> Rc<PageSlot<SessionCell>> {
+        let (query, serial) = self.hub.borrow().query(seat);
+        let key = if exact {
+            PageKey::exactly(query, position)
+        } else {
+            PageKey::containing(query, position)
+        };
+        let shelf_key = (serial, key.after);
+        let (slot, first) = self.shelf.borrow_mut().ask(shelf_key, reader);
+        if first {
+            let (worker, group, filled) = (Rc::downgrade(self), group.clone(), slot.clone());
+            let catch_up = self.node.catch_up.clone();
+            let mut reads = self.page_reads.borrow_mut();
+            while reads.try_join_next().is_some() {}
+            reads.spawn_local(async move {
+                let raw = catch_up.page(key).await;
+                let Some(worker) = worker.upgrade() else { return };
+                let page = raw.map(|raw| Rc::new(EncodedPage::new(&group, raw)));
+                let outcome = page.as_deref().map_err(|_| ());
+                worker.shelf.borrow_mut().arrived(shelf_key, outcome);
+                filled.fill(page);
+            });
+        }
+        slot
+    }
+}
