@@ -11,5 +11,6 @@ mod places;
 mod row;
 mod timetable;
 
+pub(crate) use clock::Moment;
 pub(crate) use event::{FlightEvent, Timetable};
 pub(crate) use timetable::{bundled, from_file};

@@ -1,4 +1,72 @@
-//! Skeleton.
-#![allow(dead_code, unused_imports)]
+//! `tidewire`: the program. One subcommand a file; this one only parses and reports.
+
+mod append;
+mod client;
+mod config;
+mod database;
+mod demo;
+mod epoch;
+mod exit;
 mod flights;
-fn main() {}
+mod health;
+mod host;
+mod import;
+mod logging;
+mod migrate;
+mod pages;
+mod serve;
+mod tail;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Your event log, in the browser, from exactly where you left off.
+#[derive(Debug, Parser)]
+#[command(version, after_help = exit::CODES, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Serve(serve::Args),
+    Demo(demo::Args),
+    Append(append::Args),
+    Import(import::Args),
+    Tail(tail::Args),
+    Migrate(migrate::Args),
+    Epoch(epoch::Args),
+    Health(health::Args),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().verb {
+        Verb::Serve(args) => serve::run(args),
+        Verb::Demo(args) => demo::run(args),
+        Verb::Append(args) => append::run(args),
+        Verb::Import(args) => import::run(args),
+        Verb::Tail(args) => tail::run(args),
+        Verb::Migrate(args) => migrate::run(args),
+        Verb::Epoch(args) => epoch::run(args),
+        Verb::Health(args) => health::run(args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tidewire: {error:#}");
+            ExitCode::from(exit::code_of(&error))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

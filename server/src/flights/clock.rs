@@ -10,9 +10,9 @@ const MINUTES_A_DAY: i64 = 24 * 60;
 
 /// A moment: minutes since 1970-01-01T00:00Z.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Instant(i64);
+pub(crate) struct Moment(i64);
 
-impl Instant {
+impl Moment {
     /// The moment that many minutes later (or earlier).
     pub(crate) const fn plus_minutes(self, minutes: i64) -> Self {
         Self(self.0 + minutes)
@@ -74,30 +74,30 @@ impl Zone {
     pub(crate) const NEW_YORK: Self = Self { standard_hours: -5, daylight_saving: true };
 
     /// What clocks show at a moment.
-    pub(crate) fn local(self, at: Instant) -> LocalTime {
+    pub(crate) fn local(self, at: Moment) -> LocalTime {
         LocalTime(at.0 + self.offset_minutes(at))
     }
 
     /// The moment at which clocks show `local`: the first one where they show it twice.
-    pub(crate) fn instant(self, local: LocalTime) -> Instant {
-        let standard = Instant(local.0 - self.standard_hours * 60);
-        let summer = Instant(standard.0 - 60);
+    pub(crate) fn instant(self, local: LocalTime) -> Moment {
+        let standard = Moment(local.0 - self.standard_hours * 60);
+        let summer = Moment(standard.0 - 60);
         if self.is_daylight_saving(summer) { summer } else { standard }
     }
 
     /// The moment with seconds and offset, by RFC 3339: `2013-01-01T05:17:00-05:00`.
-    pub(crate) fn rfc3339(self, at: Instant) -> String {
+    pub(crate) fn rfc3339(self, at: Moment) -> String {
         let offset = self.offset_minutes(at);
         let sign = if offset < 0 { '-' } else { '+' };
         let (hours, minutes) = (offset.abs() / 60, offset.abs() % 60);
         format!("{}:00{sign}{hours:02}:{minutes:02}", self.local(at))
     }
 
-    fn offset_minutes(self, at: Instant) -> i64 {
+    fn offset_minutes(self, at: Moment) -> i64 {
         self.standard_hours * 60 + if self.is_daylight_saving(at) { 60 } else { 0 }
     }
 
-    fn is_daylight_saving(self, at: Instant) -> bool {
+    fn is_daylight_saving(self, at: Moment) -> bool {
         if !self.daylight_saving {
             return false;
         }

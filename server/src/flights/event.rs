@@ -23,7 +23,7 @@ use tidewire_eventstore::{EventId, EventType, NewEvent, Payload, StreamName};
 use uuid::Uuid;
 
 use super::{
-    clock::{Instant, LocalTime, Zone},
+    clock::{LocalTime, Moment, Zone},
     places::{Airport, Places},
     row::Row,
 };
@@ -67,7 +67,7 @@ struct Flight {
 /// Something that happened to a flight.
 #[derive(Debug, Clone, Copy)]
 struct Happening {
-    at: Instant,
+    at: Moment,
     kind: Kind,
     flight: u32,
 }
@@ -115,7 +115,7 @@ impl Timetable {
     }
 
     /// The moment of the first departure.
-    pub(crate) fn first_departure(&self) -> Option<Instant> {
+    pub(crate) fn first_departure(&self) -> Option<Moment> {
         let departed = |happening: &&Happening| happening.kind == Kind::Departed;
         self.happenings.iter().find(departed).map(|happening| happening.at)
     }
@@ -139,7 +139,7 @@ impl Flight {
         Self { row, carrier_name, dest, scheduled_departure, scheduled_arrival }
     }
 
-    fn happenings(&self) -> [Option<(Kind, Instant)>; 3] {
+    fn happenings(&self) -> [Option<(Kind, Moment)>; 3] {
         let scheduled_departure = Zone::NEW_YORK.instant(self.scheduled_departure);
         let scheduled_arrival = self.dest.zone.instant(self.scheduled_arrival);
         let midnight = Zone::NEW_YORK.instant(self.scheduled_departure.at_hhmm(0));
@@ -217,7 +217,7 @@ struct Meta {
 
 impl FlightEvent<'_> {
     /// When it happened.
-    pub(crate) fn at(&self) -> Instant {
+    pub(crate) fn at(&self) -> Moment {
         self.happening.at
     }
 
@@ -232,7 +232,7 @@ impl FlightEvent<'_> {
     }
 
     /// The event as it is appended, with an id that the stream and the type alone decide.
-    pub(crate) fn to_new_event(&self) -> NewEvent {
+    pub(crate) fn new_event(&self) -> NewEvent {
         let id = format!("{}/{}", self.stream_text(), self.event_type());
         let data = match self.happening.kind {
             Kind::Scheduled => to_json(&self.scheduled_data()),

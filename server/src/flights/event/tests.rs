@@ -26,7 +26,7 @@ fn events(rows: &str) -> Vec<(String, Value, String)> {
     let timetable = timetable(rows);
     (0..timetable.len())
         .map(|index| {
-            let event = timetable.event(index).unwrap().to_new_event();
+            let event = timetable.event(index).unwrap().new_event();
             let (data, happened_at) = parse(&event);
             (event.event_type.to_string(), data, happened_at)
         })
@@ -148,7 +148,7 @@ fn the_two_weeks_are_a_history_that_could_have_happened() {
         let event = timetable.event(index).unwrap();
         assert!(event.at() >= last, "events are in the order in which they happened");
         last = event.at();
-        assert!(ids.insert(event.to_new_event().id), "ids are unique");
+        assert!(ids.insert(event.new_event().id), "ids are unique");
         per_stream.entry(event.stream().to_string()).or_default().push(event.event_type());
     }
     assert_eq!(per_stream.len(), timetable.flights(), "each flight has a stream of its own");
@@ -183,7 +183,7 @@ fn the_times_that_are_computed_are_the_times_that_the_file_reports() {
             Kind::Scheduled | Kind::Cancelled | Kind::Diverted => None,
         };
         let Some(reported) = reported else { continue };
-        let (data, _) = parse(&event.to_new_event());
+        let (data, _) = parse(&event.new_event());
         let shown = data["at"].as_str().unwrap()[11..].replace(':', "").parse::<i64>().unwrap();
         assert_eq!(shown, reported % 2400, "{}", event.stream());
         compared += 1;

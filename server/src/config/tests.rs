@@ -1,0 +1,81 @@
+//! Which of several settings wins, and what is refused.
+
+use super::*;
+
+fn file(text: &str) -> Level {
+    toml::from_str(text).unwrap()
+}
+
+fn environment(variables: &[(&str, &str)]) -> Level {
+    Level::from_environment(variables.iter().map(|&(name, value)| (name.into(), value.into())))
+        .unwrap()
+}
+
+#[test]
+fn flags_beat_the_environment_which_beats_the_file() {
+    let in_file = "address = '127.0.0.1:1'\nworkers = 1\nlog = 'debug'\n\
+                   [transport]\nping_interval = 1000\nsessions_max = 7\nhello_timeout = 500";
+    let in_environment = environment(&[
+        ("TIDEWIRE_ADDRESS", "127.0.0.1:2"),
+        ("TIDEWIRE_WORKERS", "2"),
+        ("TIDEWIRE_TRANSPORT_PING_INTERVAL", "2000"),
+        ("TIDEWIRE_TRANSPORT_SESSIONS_MAX", "8"),
+        ("TIDEWIRE_TEST_POSTGRES", "postgres://somebody-else/s"),
+        ("TIDEWIRE_TOKEN", ""),
+    ]);
+    let mut flags = Level { address: Some("127.0.0.1:3".to_owned()), ..Level::default() };
+    flags.set("transport.ping_interval=3000").unwrap();
+
+    let settings = Settings::settle(flags.over(in_environment).over(file(in_file))).unwrap();
+
+    assert_eq!(settings.address.port(), 3);
+    assert_eq!(settings.workers, Some(2));
+    assert_eq!(settings.log.as_deref(), Some("debug"));
+    assert_eq!(settings.token, None, "an empty variable says nothing");
+    let transport = toml::toml! {
+        ping_interval = 3000
+        sessions_max = 8
+        hello_timeout = 500
+    };
+    assert_eq!(settings.transport, transport);
+}
+
+#[test]
+fn a_database_on_a_higher_level_replaces_one_of_the_other_kind() {
+    let level = |database: Option<&str>, url: Option<&str>| Level {
+        database: database.map(PathBuf::from),
+        database_url: url.map(str::to_owned),
+        ..Level::default()
+    };
+    let high = level(Some("a.db"), None).over(level(None, Some("postgres://b/b")));
+    assert!(matches!(Settings::settle(high).unwrap().database, Database::Sqlite(path)
+        if path == Path::new("a.db")));
+    let low = level(None, Some("postgres://b/b")).over(level(Some("a.db"), None));
+    assert!(matches!(Settings::settle(low).unwrap().database, Database::Postgres { url, .. }
+        if url == "postgres://b/b"));
+    let both = Settings::settle(level(Some("a.db"), Some("postgres://b/b"))).unwrap_err();
+    assert!(both.to_string().contains("choose one"), "{both}");
+}
+
+#[test]
+fn without_any_settings_the_log_is_a_file_and_only_this_machine_may_come_in() {
+    let settings = Settings::settle(Level::default()).unwrap();
+    assert!(settings.address.ip().is_loopback());
+    assert!(!settings.insecure);
+    assert!(matches!(settings.database, Database::Sqlite(path)
+        if path == Path::new(DEFAULT_DATABASE)));
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_with_its_name() {
+    let refused = |level: Level| Settings::settle(level).unwrap_err().to_string();
+    let address = Level { address: Some("here".to_owned()), ..Level::default() };
+    assert!(refused(address).contains("\"here\""));
+    assert!(refused(Level { workers: Some(0), ..Level::default() }).contains("workers"));
+    assert!(Level::default().set("ping_interval=1").is_err());
+    assert!(toml::from_str::<Level>("adress = 'x'").is_err(), "a misspelt key is an error");
+    let variables = [("TIDEWIRE_INSECURE".into(), "perhaps".into())];
+    assert!(Level::from_environment(variables.into_iter()).is_err());
+    let variables = [("TIDEWIRE_INSECURE".into(), "1".into())];
+    assert_eq!(Level::from_environment(variables.into_iter()).unwrap().insecure, Some(true));
+}

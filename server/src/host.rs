@@ -1,0 +1,144 @@
+//! Hosts a log: sockets, HTTP and pages, from the first connection to an orderly end.
+//!
+//! SIGTERM and SIGINT drain: every session is told goodbye with a delay of its own before it
+//! comes back, requests under way are finished, then the store is closed. A second signal ends
+//! the process at once.
+
+use std::{
+    future::Future,
+    io,
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+};
+
+use actix_web::{App, HttpServer, middleware::DefaultHeaders};
+use anyhow::{Context, Result};
+use tidewire_eventstore::EventStore;
+use tidewire_transport::{DatabaseRuntime, Tidewire};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::{
+    exit::{Reason, failure},
+    pages::Pages,
+};
+
+/// What it takes to host a log.
+pub(crate) struct Host {
+    /// Where connections come in.
+    pub(crate) listener: TcpListener,
+    /// The log.
+    pub(crate) store: Arc<dyn EventStore>,
+    /// The runtime that the log was opened on.
+    pub(crate) runtime: DatabaseRuntime,
+    /// The token that clients have to show.
+    pub(crate) token: Option<String>,
+    /// The transport's limits.
+    pub(crate) transport: tidewire_transport::Config,
+    /// Threads that serve sockets; as many as cores where not given.
+    pub(crate) workers: Option<usize>,
+    /// The pages beside the log.
+    pub(crate) pages: Pages,
+}
+
+/// Takes the address.
+///
+/// # Errors
+///
+/// Somebody else has it, or it is not one of this machine's.
+pub(crate) fn bind(address: SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address).map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => failure(
+            Reason::InUse,
+            format!("{address} is in use by another program; choose another with --address"),
+        ),
+        io::ErrorKind::PermissionDenied => failure(
+            Reason::Failed,
+            format!("{address} may not be used by this user; choose a port above 1023"),
+        ),
+        _ => failure(Reason::Failed, format!("cannot listen on {address}: {error}")),
+    })
+}
+
+/// Runs `work` on the system that carries sockets, to its end.
+pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> T {
+    actix_web::rt::System::new().block_on(work)
+}
+
+/// Hosts until a signal comes or `until` resolves, which begins when everything stands; then
+/// drains and closes the store. Has to be called inside [`block_on`].
+pub(crate) async fn host<F: Future<Output = ()>>(
+    host: Host,
+    until: impl FnOnce(Tidewire) -> F,
+) -> Result<()> {
+    let Host { listener, store, runtime, token, transport, workers, pages } = host;
+    // Before anybody can connect, so that no signal finds the default handler.
+    let mut signals = Signals::new()?;
+    let tidewire = Tidewire::builder(Arc::clone(&store))
+        .config(transport)
+        .token(token)
+        .runtime(runtime)
+        .start()
+        .await
+        .context("cannot start the transport")?;
+    let app = {
+        let tidewire = tidewire.clone();
+        move || {
+            App::new()
+                .wrap(DefaultHeaders::new().add(("x-content-type-options", "nosniff")))
+                .configure(|app| pages.configure(app))
+                .service(tidewire.scope())
+        }
+    };
+    let mut server = tidewire_transport::tune(HttpServer::new(app)).disable_signals();
+    if let Some(workers) = workers {
+        server = server.workers(workers);
+    }
+    let server = server.listen(listener).context("cannot listen")?.run();
+    let handle = server.handle();
+    let mut server = std::pin::pin!(server);
+
+    tokio::select! {
+        ended = &mut server => return ended.context("the server failed"),
+        () = signals.wait() => {}
+        () = until(tidewire.clone()) => {}
+    }
+    tracing::info!("draining");
+    let drain = async {
+        let left = tidewire.drain().await;
+        if left > 0 {
+            tracing::warn!(sessions = left, "sessions did not leave in time");
+        }
+        handle.stop(true).await;
+    };
+    tokio::select! {
+        ((), ended) = async { tokio::join!(drain, server) } => ended.context("the server failed")?,
+        () = signals.wait() => {
+            return Err(failure(Reason::Failed, "interrupted again: ended without draining"));
+        }
+    }
+    tidewire.run(async move { store.close().await }).await;
+    tracing::info!("closed");
+    Ok(())
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self> {
+        let listen = |kind| signal(kind).context("cannot listen for signals");
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
