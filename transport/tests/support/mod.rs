@@ -1,6 +1,6 @@
 //! A real server on a real socket over a real SQLite log, and a client that speaks plain frames.
 
-#![allow(dead_code, reason = "each test uses what it needs")]
+#![allow(dead_code, unreachable_pub, reason = "each test uses what it needs")]
 
 use std::{
     net::SocketAddr,
