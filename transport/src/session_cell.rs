@@ -60,6 +60,8 @@ struct State {
     session: Session,
     replies: VecDeque<Bytes>,
     reply_bytes: usize,
+    /// What is left of a frame that is too large for one write.
+    rest: Bytes,
     /// Replies have left since the session was last told that all of them have.
     replied: bool,
     /// The pong that is owed; a later one takes its place.
@@ -85,6 +87,15 @@ struct State {
     bytes_out: u64,
     messages_in: u64,
     messages_out: u64,
+}
+
+impl State {
+    /// Lets go of what will never be written.
+    fn drop_unsent(&mut self) {
+        self.rest = Bytes::new();
+        self.replies.clear();
+        self.reply_bytes = 0;
+    }
 }
 
 struct Feed {
@@ -143,6 +154,7 @@ impl SessionCell {
                 session,
                 replies: VecDeque::new(),
                 reply_bytes: 0,
+                rest: Bytes::new(),
                 replied: false,
                 pong: None,
                 feeds: Vec::new(),
@@ -233,7 +245,7 @@ impl SessionCell {
             let activity = Activity {
                 inbound_at: state.inbound_at,
                 progress_at: state.progress_at,
-                unsent_bytes: state.unsent + state.reply_bytes,
+                unsent_bytes: state.unsent + state.rest.len() + state.reply_bytes,
             };
             self.feed(&mut state, Input::Timeout(activity));
         }
@@ -267,8 +279,7 @@ impl SessionCell {
         let mut state = self.state.borrow_mut();
         state.gone = true;
         state.socket = None;
-        state.replies.clear();
-        state.reply_bytes = 0;
+        state.drop_unsent();
         for feed in std::mem::take(&mut state.feeds) {
             self.closed_feed(&feed);
         }
@@ -287,11 +298,13 @@ impl SessionCell {
             state.progress_at = Instant::now();
         }
 
+        let bytes_max = self.worker.config().write_bytes_max.max(1);
         let mut chunk = Gather::default();
-        if let Some(pong) = state.pong.take() {
+        if !state.rest.is_empty() {
+            chunk.push(std::mem::take(&mut state.rest), 0);
+        } else if let Some(pong) = state.pong.take() {
             chunk.push(pong, 0);
         }
-        let bytes_max = self.worker.config().write_bytes_max;
         loop {
             while chunk.len() < bytes_max
                 && let Some(reply) = state.replies.pop_front()
@@ -316,7 +329,11 @@ impl SessionCell {
         }
 
         match chunk.finish() {
-            Some(bytes) => {
+            Some(mut bytes) => {
+                // In pieces, so that progress is seen and actix-http's buffer stays small.
+                if bytes.len() > 2 * bytes_max {
+                    state.rest = bytes.split_off(bytes_max);
+                }
                 state.unsent = bytes.len();
                 state.bytes_out += bytes.len() as u64;
                 self.worker.metrics.bytes_sent.fetch_add(bytes.len() as u64, Relaxed);
@@ -524,8 +541,7 @@ impl SessionCell {
             let _ = socket2::SockRef::from(&*socket).shutdown(std::net::Shutdown::Both);
         }
         state.cut_at = None;
-        state.replies.clear();
-        state.reply_bytes = 0;
+        state.drop_unsent();
     }
 
     /// What `GET /sessions` tells of this session.
