@@ -66,6 +66,10 @@ pub(crate) trait Backend: Send + 'static {
 
 /// Why a group was not committed, as far as the backend knows.
 #[derive(Debug)]
+#[cfg_attr(
+    not(any(feature = "sqlite", feature = "postgres")),
+    allow(dead_code, reason = "memory cannot fail")
+)]
 pub(crate) enum CommitError {
     /// The database refused the rows; nothing was recorded, the connection is good. The reason
     /// names the database's code and text.
