@@ -228,6 +228,25 @@ async fn while_the_database_is_away_appends_wait_a_bounded_time() {
     writer.close().await;
 }
 
+/// A database that can be reached but never commits: a full disk, a lock never given up.
+#[tokio::test(start_paused = true)]
+async fn commits_that_always_fail_are_given_up_in_time() {
+    for fault in [Fault::Before, Fault::CommitLost] {
+        let backend = Faulty::new(&[fault; 10_000]);
+        let limits = Limits::default();
+        let patience = limits.away_wait;
+        let writer = Writer::start(backend.clone(), limits);
+        let began = tokio::time::Instant::now();
+        let outcome = outcomes(submit(&writer, &["a", "b"])).await;
+        assert_eq!(outcome, [Err(AppendError::Unavailable), Err(AppendError::Unavailable)]);
+        assert!(began.elapsed() < patience * 2, "{fault:?}");
+        assert!(backend.lock().tried.len() < 200, "attempts are paced");
+        backend.lock().faults.clear();
+        assert_eq!(outcomes(submit(&writer, &["c"])).await, [Ok(1)]);
+        writer.close().await;
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn closing_while_the_database_is_away_fails_what_waits() {
     let backend = Faulty::new(&[]);
