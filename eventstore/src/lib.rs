@@ -16,6 +16,9 @@ pub use event::{EventId, NewEvent, Payload, RecordedEvent, Timestamp};
 pub use names::{Category, EventType, NAME_BYTES_MAX, NameError, StreamName};
 pub use position::{ExpectedRevision, GlobalPosition, NUMBER_MAX, Revision};
 
+#[cfg(feature = "conformance")]
+pub mod conformance;
+
 #[cfg(feature = "store")]
 mod admission;
 #[cfg(feature = "store")]
@@ -26,6 +29,8 @@ mod follow;
 mod json;
 #[cfg(feature = "store")]
 mod limits;
+#[cfg(feature = "store")]
+mod memory;
 #[cfg(feature = "store")]
 mod plan;
 #[cfg(feature = "postgres")]
@@ -44,9 +49,11 @@ mod writer;
 #[cfg(feature = "store")]
 pub use error::{AppendError, ReadError};
 #[cfg(feature = "store")]
-pub use follow::{LogTail, TailBatch, TailConfig};
+pub use follow::{LogTail, TailBatch, TailConfig, follow};
 #[cfg(feature = "store")]
 pub use limits::Limits;
+#[cfg(feature = "store")]
+pub use memory::MemoryStore;
 #[cfg(feature = "sqlite")]
 pub use sqlite::{OpenError, SqliteOptions, SqliteRole, SqliteStore};
 #[cfg(feature = "store")]

@@ -12,9 +12,9 @@ use tidewire_eventstore::{
 
 fn append(stream: &str, data: &'static str) -> Append {
     Append {
-        stream: StreamName::new(stream).unwrap(),
+        stream: StreamName::new(stream).expect("a good name"),
         expected: ExpectedRevision::Any,
-        events: vec![NewEvent::json(EventType::new("Counted").unwrap(), data)],
+        events: vec![NewEvent::json(EventType::new("Counted").expect("a good name"), data)],
     }
 }
 

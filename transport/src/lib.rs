@@ -37,5 +37,6 @@ mod websocket;
 mod worker;
 
 pub use config::Config;
+pub use http::not_found;
 pub use registry::{Quality, SessionDescription, Traffic};
 pub use server::{Builder, DatabaseRuntime, SOCKET_SEND_BYTES, StartError, Tidewire, tune};

@@ -1,4 +1,7 @@
 //! Catch-up pages on one worker: encoded once for each group that wants them, kept for a while.
+//!
+//! A full page reads the same tomorrow. The page at the head does not; it is shared for as long as
+//! it still leads a reader to the live end, so that a storm of readers does not read it each.
 
 use std::{
     cell::{OnceCell, RefCell},
@@ -80,7 +83,7 @@ impl<M: Member> PageSlot<M> {
     }
 
     /// Hands the page to all who wait.
-    pub(crate) fn fill(&self, page: Result<Rc<EncodedPage>, ReadError>) {
+    fn fill(&self, page: Result<Rc<EncodedPage>, ReadError>) {
         if self.page.set(page).is_ok() {
             for member in self.waiting.take() {
                 member.wake();
@@ -89,10 +92,13 @@ impl<M: Member> PageSlot<M> {
     }
 }
 
+/// What a page costs besides its frames, so that empty pages do not pile up, either.
+const PAGE_OVERHEAD_BYTES: usize = 512;
+
 /// Names a page of a group: the group's serial number and where the page begins.
 type ShelfKey = (u64, GlobalPosition);
 
-/// The pages of one worker, the newest full ones within a budget of bytes.
+/// The pages of one worker, the newest within a budget of bytes.
 pub(crate) struct PageShelf<M> {
     slots: HashMap<ShelfKey, Rc<PageSlot<M>>>,
     order: VecDeque<ShelfKey>,
@@ -105,13 +111,28 @@ impl<M: Member> PageShelf<M> {
         Self { slots: HashMap::new(), order: VecDeque::new(), bytes: 0, bytes_max }
     }
 
-    /// The slot of a page, and whether the caller is the first to ask and has to see to it.
-    pub(crate) fn ask(&mut self, key: ShelfKey, member: &Rc<M>) -> (Rc<PageSlot<M>>, bool) {
+    /// The slot of a page, and whether the caller is the first to ask and has to see to it. A page
+    /// that was not full is given only if it `leads_on`, from where it was scanned through.
+    pub(crate) fn ask(
+        &mut self,
+        key: ShelfKey,
+        member: &Rc<M>,
+        leads_on: impl FnOnce(GlobalPosition) -> bool,
+    ) -> (Rc<PageSlot<M>>, bool) {
         if let Some(slot) = self.slots.get(&key) {
-            if slot.get().is_none() {
-                slot.waiting.borrow_mut().push(member.clone());
+            let of_use = match slot.get() {
+                None => {
+                    slot.waiting.borrow_mut().push(member.clone());
+                    true
+                }
+                Some(Ok(page)) => page.full || leads_on(page.scanned),
+                Some(Err(_)) => false,
+            };
+            if of_use {
+                return (slot.clone(), false);
             }
-            return (slot.clone(), false);
+            self.order.retain(|other| *other != key);
+            self.forget(key);
         }
         let slot = Rc::new(PageSlot::never());
         slot.waiting.borrow_mut().push(member.clone());
@@ -119,24 +140,35 @@ impl<M: Member> PageShelf<M> {
         (slot, true)
     }
 
-    /// Takes note of what became of a page: a full one stays, anything else is read anew next time.
-    pub(crate) fn arrived(&mut self, key: ShelfKey, page: Result<&EncodedPage, ()>) {
-        match page {
-            Ok(page) if page.full => {
-                self.bytes += page.bytes;
+    /// Fills a page's slot. What could not be read is not kept.
+    pub(crate) fn arrived(
+        &mut self,
+        key: ShelfKey,
+        slot: &PageSlot<M>,
+        page: Result<Rc<EncodedPage>, ReadError>,
+    ) {
+        match &page {
+            Ok(page) => {
+                self.bytes += page.bytes + PAGE_OVERHEAD_BYTES;
                 self.order.push_back(key);
             }
-            _ => {
+            Err(_) => {
                 self.slots.remove(&key);
             }
         }
-        while self.bytes > self.bytes_max {
-            let Some(oldest) = self.order.pop_front() else { break };
-            if let Some(slot) = self.slots.remove(&oldest)
-                && let Some(Ok(page)) = slot.get()
-            {
-                self.bytes -= page.bytes;
-            }
+        slot.fill(page);
+        while self.bytes > self.bytes_max
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.forget(oldest);
+        }
+    }
+
+    fn forget(&mut self, key: ShelfKey) {
+        if let Some(slot) = self.slots.remove(&key)
+            && let Some(Ok(page)) = slot.get()
+        {
+            self.bytes -= page.bytes + PAGE_OVERHEAD_BYTES;
         }
     }
 }

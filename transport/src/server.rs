@@ -251,7 +251,8 @@ impl Tidewire {
     }
 
     /// `/ws`, `/streams/{stream}`, `/events`, `/healthz`, `/readyz`, `/metrics` and `/sessions`,
-    /// below no prefix. To put them below one: `web::scope("/log").service(tidewire.scope())`.
+    /// below no prefix. What an application registers after it, it does not see: register it last,
+    /// or put it below a prefix, as in `web::scope("/log").service(tidewire.scope())`.
     pub fn scope(&self) -> Scope {
         web::scope("").app_data(self.node.clone()).configure(http::routes)
     }

@@ -11,18 +11,18 @@ use std::{
 use actix_web::{
     HttpRequest, HttpResponse, ResponseError,
     http::{StatusCode, header},
-    web::Payload,
+    web::{Data, Payload},
 };
 use actix_web_actors::ws;
 use tidewire_eventstore::Timestamp;
 use tidewire_protocol::{
-    ErrorCode, Session, SessionId, SessionInfo as WireInfo,
+    ErrorBody, ErrorCode, Session, SessionId, SessionInfo as WireInfo,
     frame::{FrameDecoder, FrameLimits},
 };
 use uuid::Uuid;
 
 use crate::{
-    http::problem,
+    http::Refusal,
     node::Node,
     outbound::Outbound,
     session_actor::SessionActor,
@@ -44,32 +44,29 @@ pub(crate) struct Connection {
     pub(crate) socket: Option<Rc<OwnedFd>>,
 }
 
+/// Accepts or refuses a handshake.
 pub(crate) async fn open(
     request: HttpRequest,
     payload: Payload,
-    node: actix_web::web::Data<Node>,
-) -> HttpResponse {
+    node: Data<Node>,
+) -> Result<HttpResponse, Refusal> {
     let node = node.into_inner();
-    match handshake(&request, payload, &node) {
-        Ok(response) => response,
-        Err(refusal) => {
-            node.metrics.handshakes_refused.fetch_add(1, Ordering::Relaxed);
-            refusal
-        }
-    }
+    handshake(&request, payload, &node).inspect_err(|_| {
+        node.metrics.handshakes_refused.fetch_add(1, Ordering::Relaxed);
+    })
 }
 
 fn handshake(
     request: &HttpRequest,
     payload: Payload,
     node: &Arc<Node>,
-) -> Result<HttpResponse, HttpResponse> {
+) -> Result<HttpResponse, Refusal> {
     check_origin(request, node)?;
     let offered = subprotocols(request);
     let speaks = offered.iter().any(|name| name == SUBPROTOCOL);
     let others = offered.iter().any(|name| name != SUBPROTOCOL && !name.starts_with(BEARER));
     if others && !speaks {
-        return Err(problem(
+        return Err(Refusal::new(
             StatusCode::BAD_REQUEST,
             "unsupported_subprotocol",
             format!("none of the offered subprotocols is served; this server speaks {SUBPROTOCOL}"),
@@ -77,17 +74,13 @@ fn handshake(
     }
     let bearer = offered.iter().find_map(|name| name.strip_prefix(BEARER)).map(str::to_owned);
     let mut response = ws::handshake_with_protocols(request, &[SUBPROTOCOL])
-        .map_err(|error| problem(error.status_code(), "bad_handshake", error.to_string()))?;
+        .map_err(|error| Refusal::new(error.status_code(), "bad_handshake", error.to_string()))?;
 
     if node.is_draining() {
-        return Err(problem(
-            StatusCode::SERVICE_UNAVAILABLE,
-            ErrorCode::Closing.as_str(),
-            ErrorCode::Closing.text().to_owned(),
-        ));
+        return Err(ErrorBody::of(ErrorCode::Closing).into());
     }
     if !node.admit() {
-        return Err(problem(
+        return Err(Refusal::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "too_many_sessions",
             format!("this node has its {} sessions", node.config.sessions_max),
@@ -127,7 +120,7 @@ fn session(request: &HttpRequest, worker: &Rc<Worker>, bearer: Option<String>) -
 
 /// A browser sends its page's origin; only the server's own and the configured ones may connect.
 /// Programs send none.
-fn check_origin(request: &HttpRequest, node: &Node) -> Result<(), HttpResponse> {
+fn check_origin(request: &HttpRequest, node: &Node) -> Result<(), Refusal> {
     let Some(origin) = request.headers().get(header::ORIGIN) else { return Ok(()) };
     let origin = origin.to_str().unwrap_or_default();
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
@@ -135,7 +128,7 @@ fn check_origin(request: &HttpRequest, node: &Node) -> Result<(), HttpResponse> 
     if own || node.config.origins.iter().any(|allowed| allowed == origin) {
         return Ok(());
     }
-    Err(problem(
+    Err(Refusal::new(
         StatusCode::FORBIDDEN,
         "origin_not_allowed",
         "pages of this origin may not open a session; add it to `origins` if they should"

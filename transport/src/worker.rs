@@ -114,7 +114,9 @@ impl Worker {
             PageKey::containing(query, position)
         };
         let shelf_key = (serial, key.after);
-        let (slot, first) = self.shelf.borrow_mut().ask(shelf_key, reader);
+        let leads_on =
+            |scanned| scanned > position && self.hub.borrow().attach(seat, scanned).is_some();
+        let (slot, first) = self.shelf.borrow_mut().ask(shelf_key, reader, leads_on);
         if first {
             let (worker, group, filled) = (Rc::downgrade(self), group.clone(), slot.clone());
             let catch_up = self.node.catch_up.clone();
@@ -124,9 +126,7 @@ impl Worker {
                 let raw = catch_up.page(key).await;
                 let Some(worker) = worker.upgrade() else { return };
                 let page = raw.map(|raw| Rc::new(EncodedPage::new(&group, raw)));
-                let outcome = page.as_deref().map_err(|_| ());
-                worker.shelf.borrow_mut().arrived(shelf_key, outcome);
-                filled.fill(page);
+                worker.shelf.borrow_mut().arrived(shelf_key, &filled, page);
             });
         }
         slot

@@ -6,6 +6,8 @@
 //! comes out.
 
 mod sequencer;
+mod stream;
 mod tail;
 
+pub use stream::follow;
 pub use tail::{LogTail, TailBatch, TailConfig};

@@ -2,14 +2,14 @@
 
 use actix_web::{
     HttpRequest, HttpResponse,
-    http::StatusCode,
     web::{Data, Query},
 };
 use futures_util::future::join_all;
 use serde::Deserialize;
 use serde_json::json;
+use tidewire_protocol::{ErrorBody, ErrorCode};
 
-use super::{authorize, error, invalid, number, problem};
+use super::{Refusal, authorize, number};
 use crate::{answers, dispatcher::Describe, node::Node};
 
 /// Sessions in one answer where the request names no limit, and at most.
@@ -22,34 +22,27 @@ pub(super) async fn healthz() -> HttpResponse {
 }
 
 /// 200 while new sessions are welcome and the log can be reached; else 503.
-pub(super) async fn readyz(node: Data<Node>) -> HttpResponse {
+pub(super) async fn readyz(node: Data<Node>) -> Result<HttpResponse, Refusal> {
     if node.is_draining() {
-        return problem(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "closing",
-            "the server is shutting down".to_owned(),
-        );
+        return Err(ErrorBody::of(ErrorCode::Closing).into());
     }
-    match node.store_head().await {
-        Ok(head) => HttpResponse::Ok().json(json!({ "status": "ready", "head": head })),
-        Err(failure) => error(&answers::read_error(&failure)),
-    }
+    let head = node.store_head().await.map_err(|failure| answers::read_error(&failure))?;
+    Ok(HttpResponse::Ok().json(json!({ "status": "ready", "head": head })))
 }
 
 /// Prometheus text.
-pub(super) async fn metrics(request: HttpRequest, node: Data<Node>) -> HttpResponse {
-    if let Err(refusal) = authorize(&request, &node) {
-        return refusal;
-    }
-    match node.metrics.render(node.head().get()) {
-        Ok(text) => HttpResponse::Ok()
-            .content_type("application/openmetrics-text; version=1.0.0; charset=utf-8")
-            .body(text),
-        Err(failure) => {
-            tracing::error!(%failure, "metrics cannot be rendered");
-            problem(StatusCode::INTERNAL_SERVER_ERROR, "internal", failure.to_string())
-        }
-    }
+pub(super) async fn metrics(
+    request: HttpRequest,
+    node: Data<Node>,
+) -> Result<HttpResponse, Refusal> {
+    authorize(&request, &node)?;
+    let text = node.metrics.render(node.head().get()).map_err(|failure| {
+        tracing::error!(%failure, "metrics cannot be rendered");
+        ErrorBody::of(ErrorCode::Internal)
+    })?;
+    Ok(HttpResponse::Ok()
+        .content_type("application/openmetrics-text; version=1.0.0; charset=utf-8")
+        .body(text))
 }
 
 #[derive(Debug, Deserialize)]
@@ -63,15 +56,15 @@ pub(super) async fn sessions(
     request: HttpRequest,
     query: Query<SessionsQuery>,
     node: Data<Node>,
-) -> HttpResponse {
-    if let Err(refusal) = authorize(&request, &node) {
-        return refusal;
-    }
-    let limit = match number("limit", query.limit.as_deref()) {
-        Err(refusal) => return refusal,
-        Ok(None) => SESSIONS_DEFAULT,
-        Ok(Some(limit @ 1..=SESSIONS_MAX)) => limit,
-        Ok(Some(_)) => return invalid(format!("`limit` is a number from 1 to {SESSIONS_MAX}")),
+) -> Result<HttpResponse, Refusal> {
+    authorize(&request, &node)?;
+    let limit = match number("limit", query.limit.as_deref())? {
+        None => SESSIONS_DEFAULT,
+        Some(limit @ 1..=SESSIONS_MAX) => limit,
+        Some(_) => {
+            let message = format!("`limit` is a number from 1 to {SESSIONS_MAX}");
+            return Err(Refusal::invalid(message));
+        }
     } as usize;
     let dispatchers = node.dispatchers();
     let answers = join_all(dispatchers.iter().map(|worker| worker.send(Describe { limit }))).await;
@@ -79,10 +72,10 @@ pub(super) async fn sessions(
     let mut sessions: Vec<_> = answers.into_iter().flatten().flatten().collect();
     sessions.sort_by(|a, b| a.since.cmp(&b.since).then_with(|| a.id.cmp(&b.id)));
     sessions.truncate(limit);
-    HttpResponse::Ok().json(json!({
+    Ok(HttpResponse::Ok().json(json!({
         "node": node.name,
         "head": node.head(),
         "count": node.sessions(),
         "sessions": sessions,
-    }))
+    })))
 }

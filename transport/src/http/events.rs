@@ -11,7 +11,7 @@ use tidewire_eventstore::{
 };
 use tidewire_protocol::codec::json;
 
-use super::{authorize, error, invalid, number};
+use super::{Refusal, authorize, number};
 use crate::{answers, node::Node};
 
 /// Events a page where the request names no limit.
@@ -37,23 +37,16 @@ pub(super) async fn read(
     request: HttpRequest,
     query: Query<PageQuery>,
     node: Data<Node>,
-) -> HttpResponse {
-    let page = async {
-        authorize(&request, &node)?;
-        let target = match &query.category {
-            None => Target::All,
-            Some(category) => Target::Category(
-                Category::new(category).map_err(|refusal| invalid(refusal.to_string()))?,
-            ),
-        };
-        let position = |number| ReadStart::Position(GlobalPosition::new(number));
-        let after = number("after", query.after.as_deref())?.map(position);
-        let before = number("before", query.before.as_deref())?.map(position);
-        read_page(&node, target, after, before, &query, false).await
+) -> Result<HttpResponse, Refusal> {
+    authorize(&request, &node)?;
+    let target = match &query.category {
+        None => Target::All,
+        Some(category) => Target::Category(Category::new(category)?),
     };
-    match page.await {
-        Ok(response) | Err(response) => response,
-    }
+    let position = |number| ReadStart::Position(GlobalPosition::new(number));
+    let after = number("after", query.after.as_deref())?.map(position);
+    let before = number("before", query.before.as_deref())?.map(position);
+    read_page(&node, target, after, before, &query, false).await
 }
 
 /// Reads a page of `target`; pages of one stream are numbered by revision.
@@ -64,37 +57,41 @@ pub(super) async fn read_page(
     before: Option<ReadStart>,
     query: &PageQuery,
     by_revision: bool,
-) -> Result<HttpResponse, HttpResponse> {
+) -> Result<HttpResponse, Refusal> {
     let direction = match (query.direction.as_deref(), after, before) {
         (_, Some(_), Some(_)) => {
-            return Err(invalid("`after` and `before` exclude each other".to_owned()));
+            return Err(Refusal::invalid("`after` and `before` exclude each other".to_owned()));
         }
         (Some("forwards"), _, None) | (None, _, None) => Direction::Forwards,
         (Some("backwards"), None, _) | (None, None, Some(_)) => Direction::Backwards,
         (Some("forwards" | "backwards"), ..) => {
-            return Err(invalid("`after` reads forwards, `before` backwards".to_owned()));
+            return Err(Refusal::invalid("`after` reads forwards, `before` backwards".to_owned()));
         }
         (Some(other), ..) => {
-            return Err(invalid(format!("`direction` is forwards or backwards, not {other:?}")));
+            return Err(Refusal::invalid(format!(
+                "`direction` is forwards or backwards, not {other:?}"
+            )));
         }
     };
     if by_revision && (query.category.is_some() || query.types.is_some()) {
-        return Err(invalid("`category` and `types` belong to /events".to_owned()));
+        return Err(Refusal::invalid("`category` and `types` belong to /events".to_owned()));
     }
     let limit = match number("limit", query.limit.as_deref())? {
         None => LIMIT_DEFAULT,
         Some(limit @ 1..=LIMIT_MAX) => limit as usize,
-        Some(_) => return Err(invalid(format!("`limit` is a number from 1 to {LIMIT_MAX}"))),
+        Some(_) => {
+            return Err(Refusal::invalid(format!("`limit` is a number from 1 to {LIMIT_MAX}")));
+        }
     };
     let types = query.types.iter().flat_map(|types| types.split(','));
     let types: Result<Vec<_>, _> = types.map(EventType::recorded).collect();
     let read = Read {
-        types: types.map_err(|refusal| invalid(refusal.to_string()))?,
+        types: types?,
         direction,
         from: after.or(before).unwrap_or(ReadStart::End),
         ..Read::after(target, GlobalPosition::START, limit)
     };
-    let page = node.fetch(read).await.map_err(|failure| error(&answers::fetch_error(&failure)))?;
+    let page = node.fetch(read).await.map_err(|failure| answers::fetch_error(&failure))?;
     let epoch = (!by_revision).then(|| node.epochs().last().map(|epoch| epoch.epoch)).flatten();
     Ok(HttpResponse::Ok().content_type("application/json").body(render(&page, by_revision, epoch)))
 }

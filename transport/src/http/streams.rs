@@ -9,12 +9,12 @@ use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use serde_json::json;
 use tidewire_eventstore::{ReadStart, Revision, StreamName, Target};
-use tidewire_protocol::{ErrorBody, ErrorCode, codec::json};
+use tidewire_protocol::{ErrorCode, codec::json};
 
 use super::{
-    authorize, error,
+    Refusal, authorize,
     events::{PageQuery, read_page},
-    number, problem,
+    number,
 };
 use crate::{answers, node::Node};
 
@@ -24,19 +24,8 @@ pub(super) async fn append(
     stream: Path<String>,
     payload: Payload,
     node: Data<Node>,
-) -> HttpResponse {
-    match try_append(&request, &stream, payload, &node).await {
-        Ok(response) | Err(response) => response,
-    }
-}
-
-async fn try_append(
-    request: &HttpRequest,
-    stream: &str,
-    payload: Payload,
-    node: &Node,
-) -> Result<HttpResponse, HttpResponse> {
-    authorize(request, node)?;
+) -> Result<HttpResponse, Refusal> {
+    authorize(&request, &node)?;
     let json_type = request
         .headers()
         .get(header::CONTENT_TYPE)
@@ -44,16 +33,16 @@ async fn try_append(
         .and_then(|value| value.split(';').next())
         .is_some_and(|value| value.trim().eq_ignore_ascii_case("application/json"));
     if !json_type {
-        return Err(problem(
+        return Err(Refusal::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "unsupported_media_type",
-            "the body has to be application/json".to_owned(),
+            "the body has to be application/json",
         ));
     }
-    let stream = stream_name(stream)?;
+    let stream = StreamName::new(&stream)?;
     let body = body(payload, node.config.message_bytes_max).await?;
-    let append = json::decode_append(stream.clone(), &body).map_err(|refusal| error(&refusal))?;
-    let failed = |failure| error(&answers::append_error(&failure));
+    let append = json::decode_append(stream.clone(), &body)?;
+    let failed = |failure| answers::append_error(&failure);
     let pending = node.store.append(answers::append(append)).map_err(failed)?;
     let appended = pending.await.map_err(failed)?;
     Ok(HttpResponse::Created().json(json!({
@@ -69,38 +58,24 @@ pub(super) async fn read(
     stream: Path<String>,
     query: Query<PageQuery>,
     node: Data<Node>,
-) -> HttpResponse {
-    let page = async {
-        authorize(&request, &node)?;
-        let target = Target::Stream(stream_name(&stream)?);
-        let revision = |number| ReadStart::Revision(Revision::new(number));
-        let after = number("after", query.after.as_deref())?.map(revision);
-        let before = number("before", query.before.as_deref())?.map(revision);
-        read_page(&node, target, after, before, &query, true).await
-    };
-    match page.await {
-        Ok(response) | Err(response) => response,
-    }
-}
-
-fn stream_name(name: &str) -> Result<StreamName, HttpResponse> {
-    StreamName::new(name).map_err(|refusal| {
-        error(&ErrorBody {
-            code: refusal.code().into(),
-            ..ErrorBody::new(ErrorCode::InvalidField, refusal.to_string())
-        })
-    })
+) -> Result<HttpResponse, Refusal> {
+    authorize(&request, &node)?;
+    let target = Target::Stream(StreamName::new(&stream)?);
+    let revision = |number| ReadStart::Revision(Revision::new(number));
+    let after = number("after", query.after.as_deref())?.map(revision);
+    let before = number("before", query.before.as_deref())?.map(revision);
+    read_page(&node, target, after, before, &query, true).await
 }
 
 /// The body, unless it is larger than `bytes_max`: then it is refused before it is buffered.
-async fn body(mut payload: Payload, bytes_max: usize) -> Result<Bytes, HttpResponse> {
+async fn body(mut payload: Payload, bytes_max: usize) -> Result<Bytes, Refusal> {
     let mut body = BytesMut::new();
     while let Some(chunk) = payload.next().await {
         let chunk = chunk.map_err(|failure| {
-            problem(StatusCode::BAD_REQUEST, "incomplete_body", failure.to_string())
+            Refusal::new(StatusCode::BAD_REQUEST, "incomplete_body", failure.to_string())
         })?;
         if body.len() + chunk.len() > bytes_max {
-            return Err(problem(
+            return Err(Refusal::new(
                 StatusCode::PAYLOAD_TOO_LARGE,
                 ErrorCode::TooLarge.as_str(),
                 format!("the body has more than {bytes_max} bytes"),

@@ -1,6 +1,6 @@
 //! A real server on a real socket over a real SQLite log, and a client that speaks plain frames.
 
-#![allow(dead_code, reason = "each test uses what it needs")]
+#![allow(dead_code, unreachable_pub, reason = "each test uses what it needs")]
 
 use std::{
     net::SocketAddr,
@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use actix_web::{App, HttpServer, rt::System};
+use actix_web::{App, HttpServer, rt::System, web};
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -79,7 +79,11 @@ impl Server {
                     .expect("a log that can be read");
                 let app = {
                     let tidewire = tidewire.clone();
-                    move || App::new().service(tidewire.scope())
+                    move || {
+                        App::new()
+                            .service(tidewire.scope())
+                            .default_service(web::to(tidewire_transport::not_found))
+                    }
                 };
                 let server = HttpServer::new(app);
                 let server = if setup.untuned { server } else { tune(server) };

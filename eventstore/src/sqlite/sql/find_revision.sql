@@ -6,19 +6,11 @@ halving (low, high) AS (
     SELECT -1, (SELECT coalesce(max(revision), -1) FROM events WHERE stream = ?1)
     UNION ALL
     SELECT
-        CASE WHEN at <= ?2 THEN middle ELSE low END,
-        CASE WHEN at <= ?2 THEN high ELSE middle - 1 END
-    FROM (
-        SELECT
-            low,
-            high,
-            (low + high + 1) / 2 AS middle,
-            (
-                SELECT position FROM events
-                WHERE stream = ?1 AND revision = (low + high + 1) / 2
-            ) AS at
-        FROM halving
-        WHERE low < high
-    )
+        CASE WHEN middle.position <= ?2 THEN middle.revision ELSE low END,
+        CASE WHEN middle.position <= ?2 THEN high ELSE middle.revision - 1 END
+    FROM halving
+    CROSS JOIN events AS middle
+        ON middle.stream = ?1 AND middle.revision = (low + high + 1) / 2
+    WHERE low < high
 )
 SELECT low FROM halving WHERE low = high

@@ -550,7 +550,7 @@ fn write_fetch(id: &RequestId, fetch: &FetchRequest, out: &mut BytesMut) {
 ///
 /// `invalid_message` for what is not a JSON object, else what the message would be refused for.
 pub fn decode_append(stream: StreamName, body: &Bytes) -> Result<AppendRequest, ErrorBody> {
-    let wire: Wire<'_> = serde_json::from_slice(body)
+    let AsObject::<Wire<'_>>(wire) = serde_json::from_slice(body)
         .map_err(|error| ErrorBody::new(ErrorCode::InvalidMessage, error.to_string()))?;
     append_to(stream, &wire, body)
 }

@@ -1,0 +1,77 @@
+/**
+ * `tidewire/cursor`: where durable subscriptions keep their positions.
+ *
+ * A position is saved after the callback has run, so a page that dies in between sees that event again:
+ * at least once across reloads, exactly once within a page. A cursor that cannot save makes the
+ * subscription end with that error rather than forget silently.
+ */
+import type { Cursor, Saved } from './cursor_types.js';
+
+export type { Cursor, Saved } from './cursor_types.js';
+
+/** Keeps positions as long as the page lives: for tests, and for subscriptions that come and go. */
+export const memoryCursor = (): Cursor => {
+  const saved = new Map<string, Saved>();
+  return {
+    load: (name) => saved.get(name),
+    save(name, at) {
+      saved.set(name, at);
+    },
+  };
+};
+
+/** Keeps positions in `localStorage`, under `prefix` and the name. */
+export const localStorageCursor = (prefix = 'tidewire:', storage: Pick<Storage, 'getItem' | 'setItem'> = localStorage): Cursor => ({
+  load(name) {
+    const text = storage.getItem(prefix + name);
+    if (text === null) return undefined;
+    const { position, epoch } = JSON.parse(text) as Saved;
+    return Number.isSafeInteger(position) ? { position, epoch } : undefined;
+  },
+  save: (name, at) => storage.setItem(prefix + name, JSON.stringify(at)),
+});
+
+const STORE = 'positions';
+
+const answer = <T>(request: IDBRequest<T>): Promise<T> =>
+  new Promise((resolve, reject) => {
+    request.onsuccess = () => resolve(request.result);
+    request.onerror = () => reject(request.error);
+  });
+
+/** Keeps positions in IndexedDB, in a database of its own. */
+export const indexedDbCursor = (database = 'tidewire', factory: IDBFactory = indexedDB): Cursor => {
+  let opened: Promise<IDBDatabase> | undefined;
+  const open = (): Promise<IDBDatabase> => {
+    if (!opened) {
+      const request = factory.open(database, 1);
+      request.onupgradeneeded = () => {
+        request.result.createObjectStore(STORE);
+      };
+      opened = answer(request).then((db) => {
+        // Another tab's upgrade and the browser's own clean-up both end here; the next use opens anew.
+        const close = (): void => {
+          opened = undefined;
+          db.close();
+        };
+        db.onversionchange = db.onclose = close;
+        return db;
+      });
+      opened.catch(() => {
+        opened = undefined;
+      });
+    }
+    return opened;
+  };
+  return {
+    load: async (name) => answer((await open()).transaction(STORE).objectStore(STORE).get(name) as IDBRequest<Saved | undefined>),
+    async save(name, at) {
+      const transaction = (await open()).transaction(STORE, 'readwrite');
+      transaction.objectStore(STORE).put(at, name);
+      await new Promise<void>((resolve, reject) => {
+        transaction.oncomplete = () => resolve();
+        transaction.onabort = () => reject(transaction.error);
+      });
+    },
+  };
+};

@@ -1,0 +1,32 @@
+/**
+ * `tidewire`: your event log, in the browser, from exactly where you left off.
+ *
+ * Functions over a client, so that a bundle holds only what is used.
+ */
+export { append, type AppendOptions } from './append.js';
+export type { ReconnectOptions } from './backoff.js';
+export { createClient, type Client, type ClientEvent, type ClientOptions, type TokenReason } from './client.js';
+export type { ConnectionEvent, ConnectionState, Statistics, WebSocketConstructor, WebSocketLike } from './connection.js';
+export type { Cursor, Saved } from './cursor_types.js';
+export { TidewireError } from './error.js';
+export { events, type IterateOptions } from './events.js';
+export type { HeartbeatOptions } from './liveness.js';
+export { quality, type Quality } from './quality.js';
+export type { QueueOptions } from './queue.js';
+export type { Observable, Stop } from './store.js';
+export { stream, type EventMap, type EventOf, type StreamOptions, type Subscription } from './stream.js';
+export type { Phase, SubscriptionState } from './subscription.js';
+export { uuidv7 } from './uuid.js';
+export type {
+  After,
+  Appended,
+  ClientMessage,
+  Expected,
+  Filter,
+  Json,
+  NewEvent,
+  RecordedEvent,
+  ResetReason,
+  ServerMessage,
+  Target,
+} from './wire.js';

@@ -1,0 +1,56 @@
+/**
+ * An observable value: `{ getSnapshot, subscribe }`, the one shape of everything that can be watched.
+ *
+ * A snapshot keeps its identity until it changes, so it fits `useSyncExternalStore` and Svelte stores
+ * alike. A listener that throws is reported and never disturbs who changed the value.
+ */
+
+/** Ends what started it. Calling it again does nothing. */
+export type Stop = () => void;
+
+/** A value that can be read now and watched for changes. */
+export interface Observable<T> {
+  /** The present value; the same object until the next change. */
+  getSnapshot(): T;
+  /** Calls `listener` after each change, until stopped. */
+  subscribe(listener: () => void): Stop;
+}
+
+/** An observable with its setter. */
+export interface Store<T> extends Observable<T> {
+  /** Replaces the value and tells the listeners. */
+  set(value: T): void;
+}
+
+/** Runs foreign code; what it throws surfaces as an uncaught error, not in our control flow. */
+export const guard = (run: () => void): void => {
+  try {
+    run();
+  } catch (error) {
+    setTimeout(() => {
+      throw error;
+    });
+  }
+};
+
+/** Adds to a set and returns the removal. */
+export const enlist = <T>(set: Set<T>, member: T): Stop => {
+  set.add(member);
+  return () => {
+    set.delete(member);
+  };
+};
+
+/** Makes a store. */
+export const createStore = <T>(value: T): Store<T> => {
+  const listeners = new Set<() => void>();
+  return {
+    getSnapshot: () => value,
+    // Wrapped, so that one function given twice is two subscriptions.
+    subscribe: (listener) => enlist(listeners, () => listener()),
+    set(next) {
+      value = next;
+      for (const listener of listeners) guard(listener);
+    },
+  };
+};

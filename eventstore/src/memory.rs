@@ -1,0 +1,242 @@
+//! [`MemoryStore`]: the log in this process's memory, for tests and for trying things out.
+//!
+//! It goes through the same writer and the same plans as the databases do. It keeps everything
+//! until it is dropped.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+};
+
+use uuid::Uuid;
+
+use crate::{
+    Append, AppendError, BoxFuture, Category, CommitFeed, Direction, EventId, EventStore,
+    GlobalPosition, Limits, LogEpoch, LogHead, Page, PendingAppend, Read, ReadError, ReadStart,
+    RecordedEvent, Revision, StoreStats, StreamName, Target, Timestamp,
+    plan::{self, LogState, Plan, REQUESTS_KEPT_MICROS, Request, RequestRow},
+    writer::{Away, Backend, CommitError, Writer},
+};
+
+/// The log in memory.
+#[derive(Debug)]
+pub struct MemoryStore {
+    log: Arc<RwLock<Log>>,
+    writer: Writer,
+}
+
+impl MemoryStore {
+    /// An empty log with the default limits. Must be called on a tokio runtime.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub fn new() -> Self {
+        Self::with_limits(Limits::default())
+    }
+
+    /// An empty log with these limits. Must be called on a tokio runtime.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub fn with_limits(limits: Limits) -> Self {
+        let log = Arc::new(RwLock::new(Log::new()));
+        let writer = Writer::start(MemoryBackend { log: Arc::clone(&log) }, limits);
+        Self { log, writer }
+    }
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl EventStore for MemoryStore {
+    fn append(&self, append: Append) -> Result<PendingAppend, AppendError> {
+        self.writer.append(append)
+    }
+
+    fn read(&self, read: Read) -> BoxFuture<'_, Result<Page, ReadError>> {
+        Box::pin(async move { Ok(reading(&self.log).page(&read)) })
+    }
+
+    fn head(&self) -> BoxFuture<'_, Result<LogHead, ReadError>> {
+        Box::pin(async {
+            let log = reading(&self.log);
+            Ok(LogHead { position: log.head(), epochs: log.epochs.as_slice().into() })
+        })
+    }
+
+    fn commits(&self) -> CommitFeed {
+        self.writer.commits()
+    }
+
+    fn begin_epoch(&self) -> BoxFuture<'_, Result<LogEpoch, ReadError>> {
+        Box::pin(async {
+            let mut log = writing(&self.log);
+            let epoch = new_epoch(log.head().next());
+            log.epochs.push(epoch);
+            Ok(epoch)
+        })
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.writer.close())
+    }
+
+    fn stats(&self) -> StoreStats {
+        self.writer.stats()
+    }
+}
+
+/// Every change under the lock is whole before anything can panic, so a poisoned lock guards
+/// sound data.
+fn reading(log: &RwLock<Log>) -> RwLockReadGuard<'_, Log> {
+    log.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn writing(log: &RwLock<Log>) -> RwLockWriteGuard<'_, Log> {
+    log.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn new_epoch(first_position: GlobalPosition) -> LogEpoch {
+    LogEpoch { epoch: Uuid::new_v4(), first_position, began_at: Timestamp::now() }
+}
+
+struct MemoryBackend {
+    log: Arc<RwLock<Log>>,
+}
+
+impl Backend for MemoryBackend {
+    async fn commit(&mut self, group: &[Request]) -> Result<Plan, CommitError> {
+        let mut log = writing(&self.log);
+        let plan = plan::plan(group, &log.state(group), Timestamp::now());
+        log.record(&plan);
+        Ok(plan)
+    }
+
+    async fn resolve(&mut self, plan: &Plan) -> Result<bool, Away> {
+        Ok(reading(&self.log).head() > plan.head)
+    }
+
+    async fn reconnect(&mut self) -> Result<(), Away> {
+        Ok(())
+    }
+
+    async fn close(&mut self) {}
+}
+
+/// What the store holds.
+#[derive(Debug)]
+struct Log {
+    /// The event with position p is at p − 1.
+    events: Vec<RecordedEvent>,
+    /// Where each stream's events are in `events`.
+    streams: HashMap<StreamName, Vec<usize>>,
+    /// Where each category's events are in `events`.
+    categories: HashMap<Category, Vec<usize>>,
+    requests: HashMap<EventId, RequestRow>,
+    /// The ids in `requests`, oldest first.
+    requests_by_age: VecDeque<(Timestamp, EventId)>,
+    epochs: Vec<LogEpoch>,
+}
+
+impl Log {
+    fn new() -> Self {
+        Self {
+            events: Vec::new(),
+            streams: HashMap::new(),
+            categories: HashMap::new(),
+            requests: HashMap::new(),
+            requests_by_age: VecDeque::new(),
+            epochs: vec![new_epoch(GlobalPosition::START.next())],
+        }
+    }
+
+    fn head(&self) -> GlobalPosition {
+        GlobalPosition::new(self.events.len() as u64)
+    }
+
+    fn state(&self, group: &[Request]) -> LogState {
+        let revision = |stream: &StreamName| {
+            let events = self.streams.get(stream)?.len() as u64;
+            Some((stream.clone(), Revision::new(events.checked_sub(1)?)))
+        };
+        let recorded = |id| Some((id, self.requests.get(&id)?.clone()));
+        LogState {
+            head: self.head(),
+            revisions: plan::streams(group).into_iter().filter_map(revision).collect(),
+            recorded: plan::client_ids(group).into_iter().filter_map(recorded).collect(),
+        }
+    }
+
+    fn record(&mut self, plan: &Plan) {
+        for event in &plan.events {
+            let at = self.events.len();
+            self.streams.entry(event.stream.clone()).or_default().push(at);
+            self.categories.entry(event.stream.category()).or_default().push(at);
+            self.events.push(event.clone());
+        }
+        let now = Timestamp::now();
+        for row in &plan.requests {
+            self.requests.insert(row.id, row.clone());
+            self.requests_by_age.push_back((now, row.id));
+        }
+        let kept_since = Timestamp::from_micros(now.as_micros() - REQUESTS_KEPT_MICROS);
+        while let Some((_, id)) = self.requests_by_age.pop_front_if(|(at, _)| *at < kept_since) {
+            self.requests.remove(&id);
+        }
+    }
+
+    fn page(&self, read: &Read) -> Page {
+        let limit = read.limit.clamp(1, Read::LIMIT_MAX);
+        let mut matching: Box<dyn Iterator<Item = &RecordedEvent>> = match read.direction {
+            Direction::Forwards => Box::new(self.range(read)),
+            Direction::Backwards => Box::new(self.range(read).rev()),
+        };
+        let events = matching.by_ref().take(limit).cloned().collect();
+        Page { events, head: self.head(), more: matching.next().is_some() }
+    }
+
+    /// All events that the pages of `read` are about, older first.
+    fn range<'a>(&'a self, read: &'a Read) -> impl DoubleEndedIterator<Item = &'a RecordedEvent> {
+        let forwards = read.direction == Direction::Forwards;
+        let until = read.until.unwrap_or(self.head());
+        // The revision or position that the page begins next to is not part of it.
+        let begins_before = move |at: u64, from: u64| if forwards { at > from } else { at < from };
+        let is_in = move |event: &&RecordedEvent| {
+            let begun = match read.from {
+                ReadStart::End => true,
+                ReadStart::Position(from) => begins_before(event.position.get(), from.get()),
+                ReadStart::Revision(from) => {
+                    matches!(read.target, Target::Stream(_))
+                        && begins_before(event.revision.get(), from.get())
+                }
+            };
+            begun
+                && event.position <= until
+                && (read.types.is_empty() || read.types.contains(&event.event_type))
+        };
+        let listed = match &read.target {
+            Target::All => None,
+            Target::Category(category) => Some(self.categories.get(category)),
+            Target::Stream(stream) => Some(self.streams.get(stream)),
+        };
+        // Both ways hold the events in order of position, so the first part can be leapt over.
+        let start = match (read.from, forwards) {
+            (ReadStart::Position(from), true) => from.get(),
+            _ => 0,
+        };
+        let skip_before = usize::try_from(start).unwrap_or(usize::MAX).min(self.events.len());
+        let (some, all) = match listed {
+            None => (&[][..], &self.events[skip_before..]),
+            Some(listed) => {
+                let listed = listed.map_or(&[][..], Vec::as_slice);
+                (&listed[listed.partition_point(|at| *at < skip_before)..], &[][..])
+            }
+        };
+        some.iter().map(|at| &self.events[*at]).chain(all).filter(is_in)
+    }
+}

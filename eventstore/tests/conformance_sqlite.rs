@@ -1,0 +1,17 @@
+//! The SQLite store does what every store has to do.
+
+#![cfg(all(feature = "sqlite", feature = "conformance"))]
+
+use std::sync::Arc;
+
+use tidewire_eventstore::{SqliteOptions, SqliteStore, conformance::Fixture};
+
+async fn fixture() -> Fixture {
+    let folder = tempfile::tempdir().expect("a folder for the log");
+    let store = SqliteStore::open(folder.path().join("log.db"), SqliteOptions::serve())
+        .await
+        .expect("a new log opens");
+    Fixture::new(Arc::new(store), folder)
+}
+
+tidewire_eventstore::conformance_tests!(fixture);
