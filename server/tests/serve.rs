@@ -143,6 +143,16 @@ fn a_server_or_a_database_that_is_away_has_an_exit_status_of_its_own() {
 }
 
 #[test]
+fn health_needs_no_certificates() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(directory.path(), &[]);
+    let mut command = tidewire(directory.path());
+    command.env("SSL_CERT_FILE", "/nonexistent").env("SSL_CERT_DIR", "/nonexistent");
+    let output = command.args(["health", &server.api.url()]).output().unwrap();
+    assert!(output.status.success(), "{}", support::stderr(&output));
+}
+
+#[test]
 fn a_ready_server_is_healthy_and_says_hello() {
     let directory = tempfile::tempdir().unwrap();
     let server = Server::start(directory.path(), &["--log-format", "json"]);
