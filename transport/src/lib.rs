@@ -8,7 +8,7 @@
 //! 2. The worker's `group` hub finds interested groups by an index, encodes one WebSocket frame a
 //!    group into its `short_log`, and wakes the group's sessions.
 //! 3. Each session's response body (`outbound`) pulls frames when its socket has room, through the
-//!    `session_cell` it shares with its `session_actor`.
+//!    `session_cell` it shares with its `session_actor`, one `feed` a subscription.
 //! 4. A session that cannot keep up falls off the short log and reads pages of the store through
 //!    the `catch_up` scheduler, shared with everybody who wants the same page, until it is live
 //!    again. Nothing is buffered for it and nothing is lost.
@@ -20,6 +20,7 @@ mod broadcaster;
 mod catch_up;
 mod config;
 mod dispatcher;
+mod feed;
 mod gather;
 mod group;
 mod http;

@@ -20,17 +20,15 @@ use std::{
 use bytes::Bytes;
 use tidewire_eventstore::GlobalPosition;
 use tidewire_protocol::{
-    CloseCode, FeedSpec, Sub,
+    CloseCode, Sub,
     session::{Activity, Input, Moment, Output, Session},
 };
 
 use crate::{
-    answers::read_error,
+    feed::Feed,
     gather::Gather,
-    group::{GroupKey, Member, Seat},
-    pages::{EncodedPage, PageSlot},
+    group::{GroupKey, Member},
     registry::{SessionDescription, Traffic},
-    short_log::{Cursor, Next, ShortLog},
     worker::Worker,
 };
 
@@ -60,6 +58,8 @@ struct State {
     session: Session,
     replies: VecDeque<Bytes>,
     reply_bytes: usize,
+    /// What is left of a frame that is too large for one write.
+    rest: Bytes,
     /// Replies have left since the session was last told that all of them have.
     replied: bool,
     /// The pong that is owed; a later one takes its place.
@@ -87,27 +87,13 @@ struct State {
     messages_out: u64,
 }
 
-struct Feed {
-    sub: Sub,
-    key: GroupKey,
-    seat: Seat,
-    /// Everything matching through this position was handed to the socket.
-    position: GlobalPosition,
-    /// The last page was cut for its bytes before the next page's beginning, so that the next one
-    /// has to begin right at the position.
-    cut: bool,
-    source: Source,
-}
-
-enum Source {
-    /// Follows the group's short log.
-    Live(Cursor),
-    /// Reads the store: a page at hand, and the next of its frames.
-    Page { page: Rc<EncodedPage>, next: usize },
-    /// Waits for a page.
-    Waiting(Rc<PageSlot<SessionCell>>),
-    /// Has nothing at hand and has to attach or ask for a page.
-    Seeking,
+impl State {
+    /// Lets go of what will never be written.
+    fn drop_unsent(&mut self) {
+        self.rest = Bytes::new();
+        self.replies.clear();
+        self.reply_bytes = 0;
+    }
 }
 
 impl Member for SessionCell {
@@ -143,6 +129,7 @@ impl SessionCell {
                 session,
                 replies: VecDeque::new(),
                 reply_bytes: 0,
+                rest: Bytes::new(),
                 replied: false,
                 pong: None,
                 feeds: Vec::new(),
@@ -233,7 +220,7 @@ impl SessionCell {
             let activity = Activity {
                 inbound_at: state.inbound_at,
                 progress_at: state.progress_at,
-                unsent_bytes: state.unsent + state.reply_bytes,
+                unsent_bytes: state.unsent + state.rest.len() + state.reply_bytes,
             };
             self.feed(&mut state, Input::Timeout(activity));
         }
@@ -267,10 +254,9 @@ impl SessionCell {
         let mut state = self.state.borrow_mut();
         state.gone = true;
         state.socket = None;
-        state.replies.clear();
-        state.reply_bytes = 0;
+        state.drop_unsent();
         for feed in std::mem::take(&mut state.feeds) {
-            self.closed_feed(&feed);
+            feed.close(&self.worker);
         }
         drop(state);
         self.wake_actor();
@@ -287,11 +273,13 @@ impl SessionCell {
             state.progress_at = Instant::now();
         }
 
+        let bytes_max = self.worker.config().write_bytes_max.max(1);
         let mut chunk = Gather::default();
-        if let Some(pong) = state.pong.take() {
+        if !state.rest.is_empty() {
+            chunk.push(std::mem::take(&mut state.rest), 0);
+        } else if let Some(pong) = state.pong.take() {
             chunk.push(pong, 0);
         }
-        let bytes_max = self.worker.config().write_bytes_max;
         loop {
             while chunk.len() < bytes_max
                 && let Some(reply) = state.replies.pop_front()
@@ -316,7 +304,11 @@ impl SessionCell {
         }
 
         match chunk.finish() {
-            Some(bytes) => {
+            Some(mut bytes) => {
+                // In pieces, so that progress is seen and actix-http's buffer stays small.
+                if bytes.len() > 2 * bytes_max {
+                    state.rest = bytes.split_off(bytes_max);
+                }
                 state.unsent = bytes.len();
                 state.bytes_out += bytes.len() as u64;
                 self.worker.metrics.bytes_sent.fetch_add(bytes.len() as u64, Relaxed);
@@ -349,7 +341,7 @@ impl SessionCell {
                 break;
             }
             state.turn = (state.turn + 1) % state.feeds.len();
-            let (frame, news) = self.pull(&mut state.feeds[state.turn]);
+            let (frame, news) = state.feeds[state.turn].pull(self);
             if let Some(news) = news {
                 self.feed(state, news);
             }
@@ -358,83 +350,6 @@ impl SessionCell {
             }
         }
         None
-    }
-
-    /// Moves one feed on until it has a frame, waits, or has news for the session.
-    fn pull(self: &Rc<Self>, feed: &mut Feed) -> (Option<Bytes>, Option<Input>) {
-        let metrics = &self.worker.metrics;
-        loop {
-            match &mut feed.source {
-                Source::Live(cursor) => {
-                    let hub = self.worker.hub.borrow();
-                    match hub.next(feed.seat, cursor, feed.position) {
-                        Next::Entry(entry) => {
-                            feed.position = entry.last;
-                            ShortLog::advance(cursor);
-                            metrics.events_delivered.fetch_add(entry.events.into(), Relaxed);
-                            metrics.frames_sent.fetch_add(1, Relaxed);
-                            if let Some(committed_at) = entry.committed_at {
-                                let latency = committed_at.elapsed();
-                                metrics.commit_to_socket.observe(latency, entry.events.into());
-                            }
-                            return (Some(entry.frame.clone()), None);
-                        }
-                        Next::Empty => {
-                            feed.position = feed.position.max(hub.last());
-                            return (None, None);
-                        }
-                        Next::Fallen => {
-                            let lag = hub.last().distance_from(feed.position);
-                            feed.source = Source::Seeking;
-                            metrics.subscriptions_behind.fetch_add(1, Relaxed);
-                            let (sub, position) = (feed.sub, feed.position);
-                            return (None, Some(Input::Behind { sub, position, lag }));
-                        }
-                    }
-                }
-                Source::Page { page, next } => match page.frames.get(*next) {
-                    Some(entry) => {
-                        let frame = page.seam(&feed.key, entry, feed.position);
-                        let events =
-                            entry.last.distance_from(feed.position).min(entry.events.into());
-                        feed.position = entry.last;
-                        *next += 1;
-                        metrics.events_delivered.fetch_add(events, Relaxed);
-                        metrics.frames_sent.fetch_add(1, Relaxed);
-                        return (Some(frame), None);
-                    }
-                    None => {
-                        feed.cut = page.is_cut();
-                        feed.position = feed.position.max(page.scanned);
-                        feed.source = Source::Seeking;
-                    }
-                },
-                Source::Seeking => {
-                    let attached = self.worker.hub.borrow().attach(feed.seat, feed.position);
-                    if let Some(cursor) = attached {
-                        feed.source = Source::Live(cursor);
-                        metrics.subscriptions_behind.fetch_sub(1, Relaxed);
-                        let (sub, position) = (feed.sub, feed.position);
-                        return (None, Some(Input::Live { sub, position }));
-                    }
-                    let slot =
-                        self.worker.page(self, &feed.key, feed.seat, feed.position, feed.cut);
-                    feed.source = Source::Waiting(slot);
-                }
-                Source::Waiting(slot) => match slot.get() {
-                    None => return (None, None),
-                    Some(Ok(page)) => {
-                        let (page, next) = (page.clone(), page.seek(feed.position));
-                        feed.source = Source::Page { page, next };
-                    }
-                    Some(Err(error)) => {
-                        let error = read_error(error);
-                        feed.source = Source::Waiting(Rc::new(PageSlot::never()));
-                        return (None, Some(Input::FeedFailed { sub: feed.sub, error }));
-                    }
-                },
-            }
-        }
     }
 
     /// Tells the session what happened and performs its outputs.
@@ -447,7 +362,9 @@ impl SessionCell {
                     state.reply_bytes += bytes.len();
                     state.replies.push_back(bytes);
                 }
-                Output::Open { sub, feed, after } => self.open(state, sub, feed, after),
+                Output::Open { sub, feed, after } => {
+                    state.feeds.push(Feed::open(self, GroupKey { feed, sub }, after));
+                }
                 Output::Shut { sub } => self.shut(state, sub),
                 Output::Positions => {
                     let positions = self.positions(state);
@@ -459,7 +376,7 @@ impl SessionCell {
                     state.over = Some(code);
                     state.cut_at = Some(moment.now + LAST_FLUSH);
                     for feed in std::mem::take(&mut state.feeds) {
-                        self.closed_feed(&feed);
+                        feed.close(&self.worker);
                     }
                     if code.is_abrupt() {
                         self.cut(state);
@@ -474,47 +391,16 @@ impl SessionCell {
         Moment { now: Instant::now(), head: self.worker.hub.borrow().last() }
     }
 
-    fn open(self: &Rc<Self>, state: &mut State, sub: Sub, feed: FeedSpec, after: GlobalPosition) {
-        let key = GroupKey { feed, sub };
-        let seat = self.worker.hub.borrow_mut().join(key.clone(), self.clone());
-        // Counted as behind until it has attached, which may be at once.
-        self.worker.metrics.subscriptions_behind.fetch_add(1, Relaxed);
-        state.feeds.push(Feed {
-            sub,
-            key,
-            seat,
-            position: after,
-            cut: false,
-            source: Source::Seeking,
-        });
-    }
-
     fn shut(&self, state: &mut State, sub: Sub) {
-        if let Some(index) = state.feeds.iter().position(|feed| feed.sub == sub) {
-            let feed = state.feeds.swap_remove(index);
-            self.closed_feed(&feed);
-        }
-    }
-
-    fn closed_feed(&self, feed: &Feed) {
-        self.worker.hub.borrow_mut().leave(feed.seat);
-        if !matches!(feed.source, Source::Live(_)) {
-            self.worker.metrics.subscriptions_behind.fetch_sub(1, Relaxed);
+        if let Some(index) = state.feeds.iter().position(|feed| feed.sub() == sub) {
+            state.feeds.swap_remove(index).close(&self.worker);
         }
     }
 
     /// How far each feed has been looked at with everything matching handed to the socket.
     fn positions(&self, state: &mut State) -> Vec<(Sub, GlobalPosition)> {
         let hub = self.worker.hub.borrow();
-        let position = |feed: &mut Feed| {
-            if let Source::Live(cursor) = &mut feed.source
-                && matches!(hub.next(feed.seat, cursor, feed.position), Next::Empty)
-            {
-                feed.position = feed.position.max(hub.last());
-            }
-            (feed.sub, feed.position)
-        };
-        state.feeds.iter_mut().map(position).collect()
+        state.feeds.iter_mut().map(|feed| (feed.sub(), feed.looked_at(&hub))).collect()
     }
 
     /// Cuts the socket off, whatever it still holds.
@@ -524,30 +410,19 @@ impl SessionCell {
             let _ = socket2::SockRef::from(&*socket).shutdown(std::net::Shutdown::Both);
         }
         state.cut_at = None;
-        state.replies.clear();
-        state.reply_bytes = 0;
+        state.drop_unsent();
     }
 
     /// What `GET /sessions` tells of this session.
     pub(crate) fn describe(&self) -> SessionDescription {
         let state = self.state.borrow();
-        let head = self.worker.hub.borrow().last();
-        let lag = |feed: &Feed| {
-            let caught_up = match &feed.source {
-                Source::Live(cursor) => {
-                    let mut cursor = *cursor;
-                    let hub = self.worker.hub.borrow();
-                    matches!(hub.next(feed.seat, &mut cursor, feed.position), Next::Empty)
-                }
-                _ => false,
-            };
-            if caught_up { 0 } else { head.distance_from(feed.position) }
-        };
+        let hub = self.worker.hub.borrow();
+        let lag_events = state.feeds.iter().map(|feed| feed.lag(&hub)).max().unwrap_or(0);
         SessionDescription::new(
             &self.info,
             &self.worker.node().name,
             state.feeds.len(),
-            state.feeds.iter().map(lag).max().unwrap_or(0),
+            lag_events,
             state.round_trip,
             Traffic {
                 messages_in: state.messages_in,
