@@ -1,0 +1,141 @@
+//! Many events in by `tidewire import`, and out by `tidewire tail`.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::{fmt::Write as _, fs, io::Write as _, process::Stdio};
+
+use serde_json::Value;
+use support::{Running, Server, run_failing, run_ok, tidewire};
+
+fn events(count: usize) -> String {
+    let mut lines = String::new();
+    for number in 0..count {
+        let (stream, event_type) = (number % 7, if number % 2 == 0 { "Even" } else { "Odd" });
+        writeln!(
+            lines,
+            r#"{{"stream":"order-{stream}","type":"{event_type}","data":{{"n":{number}}},"id":"00000000-0000-4000-8000-{number:012}"}}"#
+        )
+        .unwrap();
+    }
+    lines
+}
+
+fn numbers(json_lines: &str) -> Vec<u64> {
+    let number = |line: &str| {
+        let event: Value = serde_json::from_str(line).unwrap();
+        event["data"]["n"].as_u64().unwrap()
+    };
+    json_lines.lines().map(number).collect()
+}
+
+#[test]
+fn an_import_keeps_the_order_of_the_file_and_can_be_run_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    fs::write(path.join("events.ndjson"), events(3000)).unwrap();
+    let summary = run_ok(path, &["import", "events.ndjson"]);
+    assert!(
+        summary.starts_with("3,000 events") && summary.ends_with("position is 3000\n"),
+        "{summary}"
+    );
+
+    fs::write(path.join("events.ndjson"), events(3500)).unwrap();
+    let summary = run_ok(path, &["import", "events.ndjson"]);
+    assert!(summary.ends_with("position is 3500\n"), "ids take effect once: {summary}");
+    let printed = run_ok(path, &["tail", "--no-follow", "--json"]);
+    assert!(numbers(&printed).into_iter().eq(0..3500));
+}
+
+#[test]
+fn what_tail_prints_can_be_imported_elsewhere() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    fs::write(path.join("events.ndjson"), events(20)).unwrap();
+    run_ok(path, &["import", "events.ndjson"]);
+    let printed = run_ok(path, &["tail", "--no-follow", "--json"]);
+
+    let mut command = tidewire(path);
+    command.args(["import", "-", "--database", "copy.db"]).stdin(Stdio::piped());
+    let mut import = command.stdout(Stdio::piped()).spawn().unwrap();
+    import.stdin.take().unwrap().write_all(printed.as_bytes()).unwrap();
+    assert!(import.wait().unwrap().success());
+
+    let copy = run_ok(path, &["tail", "--no-follow", "--json", "--database", "copy.db"]);
+    let without_time = |lines: &str| -> Vec<Value> {
+        let parse = |line: &str| {
+            let mut event: Value = serde_json::from_str(line).unwrap();
+            event.as_object_mut().unwrap().remove("at");
+            event
+        };
+        lines.lines().map(parse).collect()
+    };
+    assert_eq!(without_time(&copy), without_time(&printed));
+}
+
+#[test]
+fn a_bad_line_is_named_and_what_came_before_it_is_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    let lines = format!("{}\n{{\"stream\":\"order-1\"}}\n{}", events(2), events(5));
+    fs::write(path.join("events.ndjson"), lines).unwrap();
+    run_failing(path, &["import", "events.ndjson"], 1, "line 4: ");
+    let printed = run_ok(path, &["tail", "--no-follow", "--json"]);
+    assert_eq!(numbers(&printed), [0, 1]);
+    run_failing(path, &["import", "nothing.ndjson"], 1, "nothing.ndjson");
+}
+
+#[test]
+fn tail_selects_by_stream_category_type_and_position() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    fs::write(path.join("events.ndjson"), events(20)).unwrap();
+    run_ok(path, &["import", "events.ndjson"]);
+    run_ok(path, &["append", "invoice-1", "Sent", r#"{"n": 100}"#]);
+    for (args, expected) in [
+        (&["--stream", "order-3"][..], &[3, 10, 17][..]),
+        (&["--category", "invoice"], &[100]),
+        (&["--all", "--after", "19"], &[19, 100]),
+        (&["--category", "order", "--after", "17"], &[17, 18, 19]),
+        (&["--types", "Odd,Sent", "--after", "15"], &[15, 17, 19, 100]),
+        (&["--after", "start", "--limit", "2"], &[0, 1]),
+        (&["--after", "end"], &[]),
+        (&["--after", "21"], &[]),
+    ] {
+        let printed = run_ok(path, &[&["tail", "--no-follow", "--json"], args].concat());
+        assert_eq!(numbers(&printed), expected, "{args:?}");
+    }
+    run_failing(path, &["tail", "--no-follow", "--after", "22"], 2, "after the end");
+    run_failing(path, &["tail", "--stream", "a", "--all"], 2, "cannot be used");
+}
+
+#[test]
+fn tail_follows_what_a_server_records() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(directory.path(), &[]);
+    let append = |number: u32| {
+        let events = format!(r#"[{{"type":"T","data":{{"n":{number}}}}}]"#);
+        assert_eq!(server.api.append("order-1", &events).unwrap().0, 201);
+    };
+    append(0);
+    let mut command = tidewire(directory.path());
+    command.args(["tail", "--stream", "order-1", "--after", "start", "--json"]);
+    let tail = Running::start(command);
+    assert_eq!(numbers(&tail.line()), [0]);
+    for number in 1..10 {
+        append(number);
+        assert_eq!(numbers(&tail.line()), [u64::from(number)]);
+    }
+}
+
+#[test]
+fn a_new_epoch_is_listed_after_the_first() {
+    let directory = tempfile::tempdir().unwrap();
+    run_ok(directory.path(), &["append", "order-1", "Placed"]);
+    let first = run_ok(directory.path(), &["epoch", "list"]);
+    assert!(first.contains("from position 1 "), "{first}");
+    let second = run_ok(directory.path(), &["epoch", "new"]);
+    assert!(second.contains("from position 2 "), "{second}");
+    assert_eq!(run_ok(directory.path(), &["epoch", "list"]), format!("{first}{second}"));
+}
