@@ -242,6 +242,7 @@ impl Session {
                 Phase::Closing(code) | Phase::Draining(code) => code,
                 _ => CloseCode::ABNORMAL,
             }),
+            (Input::Broken(_), Phase::Closing(code)) => self.finish(code),
             (Input::Message(Message::Close(reason)), phase) => self.peer_closes(reason, phase),
             (Input::Timeout(activity), _) => self.timeout(activity, moment),
             (Input::Flushed, Phase::Closing(_)) => {
@@ -261,7 +262,15 @@ impl Session {
             (Input::Behind { sub, position, lag }, _) => self.feed_behind(sub, position, lag),
             (Input::FeedFailed { sub, error }, _) => self.feed_failed(sub, error),
             (Input::Positions(positions), _) => self.heartbeat(positions, moment),
-            (Input::Epochs(epochs), _) => self.info.epochs = epochs,
+            (Input::Epochs(epochs), phase) => {
+                let changed = epochs.last() != self.info.epochs.last();
+                self.info.epochs = epochs;
+                // What was sent may not be what the log holds now. Only the client knows how far
+                // it has come, so it comes back and says so.
+                if changed && phase == Phase::Ready {
+                    self.close(CloseCode::NEW_EPOCH, moment.now);
+                }
+            }
             (Input::Drain { reconnect_after }, Phase::Opening | Phase::Ready) => {
                 self.drain(reconnect_after, moment);
             }
