@@ -246,7 +246,8 @@ impl Session {
             (Input::Message(Message::Close(reason)), phase) => self.peer_closes(reason, phase),
             (Input::Timeout(activity), _) => self.timeout(activity, moment),
             (Input::Flushed, Phase::Closing(_)) => {
-                self.timers.set(Timer::End, moment.now + self.config.close_timeout);
+                // Never later: told again and again, this must not keep the session alive.
+                self.timers.bring_forward(Timer::End, moment.now + self.config.close_timeout);
             }
             (Input::Flushed, _) => {}
             // Whatever else a peer sends after our Close frame counts for nothing.
