@@ -269,3 +269,6 @@ impl Kept {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
