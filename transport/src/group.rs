@@ -476,3 +476,6 @@ pub(crate) fn encode_page<'a>(
     finish(&mut fragments, &mut bytes, first, last);
     entries
 }
+
+#[cfg(test)]
+mod tests;

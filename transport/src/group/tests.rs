@@ -1,0 +1,173 @@
+//! Groups share frames, within a budget, and a missed batch is noticed.
+
+use std::cell::Cell;
+
+use tidewire_eventstore::{EventId, Payload, Revision, StreamName, Timestamp};
+use tidewire_protocol::{Batch, Filter, Target};
+
+use super::*;
+
+#[derive(Default)]
+struct Woken(Cell<usize>);
+
+impl Member for Woken {
+    fn wake(&self) {
+        self.0.set(self.0.get() + 1);
+    }
+}
+
+fn at(position: u64) -> GlobalPosition {
+    GlobalPosition::new(position)
+}
+
+fn event(position: u64, stream: &str) -> RecordedEvent {
+    RecordedEvent {
+        position: at(position),
+        stream: StreamName::new(stream).expect("a good name"),
+        revision: Revision::new(position),
+        event_type: EventType::new("Happened").expect("a good name"),
+        id: EventId::generate(),
+        recorded_at: Timestamp::now(),
+        payload: Payload::Json(Bytes::from_static(b"{}")),
+        meta: None,
+    }
+}
+
+fn key(target: Target, sub: u32) -> GroupKey {
+    let feed = FeedSpec { target, filter: None, batch: Batch::default() };
+    GroupKey { feed, sub: Sub::new(sub) }
+}
+
+fn hub(log_bytes_max: usize) -> (Hub<Woken>, Arc<WorkerMetrics>) {
+    let metrics = Arc::<WorkerMetrics>::default();
+    (Hub::new(at(0), log_bytes_max, metrics.clone()), metrics)
+}
+
+/// Positions of the entries that a reader gets from `position` on, or `None` where it has fallen.
+fn follow(hub: &mut Hub<Woken>, seat: Seat, position: u64) -> Option<Vec<(u64, u64)>> {
+    let mut cursor = hub.attach(seat, at(position))?;
+    let mut position = at(position);
+    let mut entries = Vec::new();
+    loop {
+        match hub.next(seat, &mut cursor, position) {
+            Next::Entry(entry) => {
+                entries.push((entry.first.get(), entry.last.get()));
+                position = entry.last;
+                ShortLog::advance(&mut cursor);
+            }
+            Next::Empty => return Some(entries),
+            Next::Fallen => return None,
+        }
+    }
+}
+
+#[test]
+fn alike_subscriptions_share_a_group_and_its_frames() {
+    let (mut hub, metrics) = hub(1 << 20);
+    let members: Vec<_> = (0..3).map(|_| Rc::new(Woken::default())).collect();
+    let seats: Vec<_> =
+        members.iter().map(|member| hub.join(key(Target::All, 7), member.clone())).collect();
+    let other = Rc::new(Woken::default());
+    let elsewhere = hub.join(key(Target::All, 8), other.clone());
+    assert_eq!(metrics.groups.load(Relaxed), 2);
+
+    hub.dispatch(&[event(1, "order-1"), event(2, "mail-1")], None);
+    let frame = |hub: &mut Hub<Woken>, seat| {
+        let mut cursor = hub.attach(seat, at(0)).expect("nothing was forgotten");
+        match hub.next(seat, &mut cursor, at(0)) {
+            Next::Entry(entry) => entry.frame.clone(),
+            _ => panic!("no frame"),
+        }
+    };
+    let frames: Vec<_> = seats.iter().map(|seat| frame(&mut hub, *seat)).collect();
+    assert!(frames.iter().all(|frame| frame.as_ptr() == frames[0].as_ptr()));
+    assert!(members.iter().chain([&other]).all(|member| member.0.get() == 1));
+
+    for seat in seats.into_iter().chain([elsewhere]) {
+        hub.leave(seat);
+    }
+    assert_eq!(metrics.groups.load(Relaxed), 0);
+    assert_eq!(metrics.subscriptions.load(Relaxed), 0);
+    assert_eq!(metrics.shared_log_bytes.load(Relaxed), 0);
+}
+
+#[test]
+fn only_who_wants_an_event_is_woken_for_it() {
+    let (mut hub, _) = hub(1 << 20);
+    let order = Rc::new(Woken::default());
+    let mail = Rc::new(Woken::default());
+    let stream = Target::Stream(StreamName::new("order-1").expect("a good name"));
+    hub.join(key(stream, 1), order.clone());
+    let mut rare = key(Target::All, 1);
+    rare.feed.filter = Some(Arc::new(Filter::types(&[EventType::new("Rare").expect("a name")])));
+    hub.join(rare, mail.clone());
+    hub.dispatch(&[event(1, "order-2"), event(2, "order-1")], None);
+    assert_eq!((order.0.get(), mail.0.get()), (1, 0));
+}
+
+#[test]
+fn the_budget_is_kept_by_forgetting_the_oldest_of_all_groups() {
+    let (mut hub, metrics) = hub(2_000);
+    let member = Rc::new(Woken::default());
+    let first = hub.join(key(Target::All, 1), member.clone());
+    let second = hub.join(key(Target::All, 2), member);
+    for position in 1..=100 {
+        hub.dispatch(&[event(position, "order-1")], None);
+        assert!(metrics.shared_log_bytes.load(Relaxed) <= 2_000, "at {position}");
+    }
+    for seat in [first, second] {
+        assert_eq!(follow(&mut hub, seat, 50), None, "forgotten");
+        assert_eq!(follow(&mut hub, seat, 99), Some(vec![(100, 100)]));
+    }
+}
+
+#[test]
+fn what_a_worker_has_seen_is_trimmed_and_what_it_missed_makes_readers_fall() {
+    let (mut hub, metrics) = hub(1 << 20);
+    let member = Rc::new(Woken::default());
+    let seat = hub.join(key(Target::All, 1), member);
+    hub.dispatch(&[event(1, "a-1"), event(2, "a-1")], None);
+    hub.dispatch(&[event(2, "a-1"), event(3, "a-1")], None);
+    assert_eq!(follow(&mut hub, seat, 0), Some(vec![(1, 2), (3, 3)]));
+    hub.dispatch(&[event(1, "a-1")], None);
+    assert_eq!(hub.last(), at(3));
+
+    hub.dispatch(&[event(6, "a-1")], None);
+    assert_eq!(metrics.log_restarts.load(Relaxed), 1);
+    assert_eq!(follow(&mut hub, seat, 3), None);
+    assert_eq!(follow(&mut hub, seat, 5), Some(vec![(6, 6)]));
+    hub.skip_to(at(9));
+    assert_eq!(follow(&mut hub, seat, 6), None);
+    assert_eq!(follow(&mut hub, seat, 9), Some(vec![]));
+}
+
+#[test]
+fn frames_end_at_their_limits() {
+    let (mut hub, _) = hub(64 << 20);
+    let member = Rc::new(Woken::default());
+    let seat = hub.join(key(Target::All, 1), member);
+    let many: Vec<_> = (1..=600).map(|position| event(position, "a-1")).collect();
+    hub.dispatch(&many, None);
+    let mut large = event(601, "a-1");
+    large.payload = Payload::Json(Bytes::from(vec![b'1'; FRAME_BYTES + 1]));
+    let mut larger = large.clone();
+    larger.position = at(602);
+    hub.dispatch(&[large, larger], None);
+    let ends = [(1, 256), (257, 512), (513, 600), (601, 601), (602, 602)];
+    assert_eq!(follow(&mut hub, seat, 0), Some(ends.to_vec()));
+}
+
+#[test]
+fn mentions_of_ended_groups_do_not_pile_up() {
+    let (mut hub, _) = hub(1 << 20);
+    let member = Rc::new(Woken::default());
+    // A group whose entry stays the oldest keeps the others from being dropped off the front.
+    hub.join(key(Target::All, 0), member.clone());
+    for position in 1..=20_000 {
+        let seat = hub.join(key(Target::All, 1), member.clone());
+        hub.dispatch(&[event(position, "a-1")], None);
+        hub.leave(seat);
+    }
+    let living = hub.log_bytes / 100;
+    assert!(hub.ages.len() <= 2 * AGES_TIDY_AT.max(2 * living), "{}", hub.ages.len());
+}
