@@ -64,7 +64,7 @@ async fn a_write_lock_held_by_another_delays_or_fails_an_append_and_records_noth
     let path = folder.path().join("log.db");
     let mut options = SqliteOptions::serve();
     options.busy_timeout = Duration::from_millis(20);
-    options.limits.away_wait = Duration::from_millis(300);
+    options.limits.away_wait = Duration::from_millis(1500);
     let store = SqliteStore::open(&path, options).await.expect("opens");
     let mut other = connect(&path).await;
 
