@@ -1,7 +1,9 @@
 //! Appends to SQLite: one event after the other, many callers at once, and events in bulk; and a
 //! plain INSERT an event as the thing to beat. Interleaved rounds, medians and ranges.
 //!
-//! `cargo bench -p tidewire-eventstore --features sqlite --bench append_sqlite [ROUNDS]`
+//! `cargo bench -p tidewire-eventstore --features sqlite --bench append_sqlite [ROUNDS] [ONLY]`
+//!
+//! `ONLY` is a part of a case's name.
 
 use std::{path::Path, sync::Arc, time::Instant};
 
@@ -117,8 +119,11 @@ async fn plain(path: &Path, count: i64) -> f64 {
 }
 
 fn main() {
-    let rounds =
-        std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(5_usize);
+    // Cargo adds `--bench` to the arguments.
+    let arguments: Vec<_> =
+        std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let rounds = arguments.first().and_then(|rounds| rounds.parse().ok()).unwrap_or(5_usize);
+    let only = arguments.get(1).cloned();
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {
         let folder = tempfile::tempdir().expect("a folder");
@@ -134,15 +139,23 @@ fn main() {
             "read the log by pages of 1000",
         ];
         let mut rates = vec![Vec::new(); names.len()];
+        let wanted = |case: usize| only.as_deref().is_none_or(|only| names[case].contains(only));
         for _ in 0..rounds {
-            rates[0].push(plain(&folder.path().join("plain.db"), 1000).await);
-            rates[1].push(callers(&store, 1, 500, 1).await);
-            rates[2].push(callers(&store, 32, 16_000, 1).await);
-            rates[3].push(pipelined(&store, 50_000).await);
-            rates[4].push(callers(&store, 4, 100, 1000).await);
-            rates[5].push(reading(&store).await);
+            for case in (0..names.len()).filter(|case| wanted(*case)) {
+                rates[case].push(match case {
+                    0 => plain(&folder.path().join("plain.db"), 1000).await,
+                    1 => callers(&store, 1, 500, 1).await,
+                    2 => callers(&store, 32, 16_000, 1).await,
+                    3 => pipelined(&store, 50_000).await,
+                    4 => callers(&store, 4, 100, 1000).await,
+                    _ => reading(&store).await,
+                });
+            }
         }
         for (name, mut rates) in names.into_iter().zip(rates) {
+            if rates.is_empty() {
+                continue;
+            }
             rates.sort_by(f64::total_cmp);
             let (low, high) = (rates[0], rates[rates.len() - 1]);
             println!("{name:35} {:>9.0}/s  ({low:.0} to {high:.0})", rates[rates.len() / 2]);
