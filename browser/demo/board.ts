@@ -5,7 +5,7 @@
  * have no gaps: what the page counts can be checked against 1..head, by anyone watching.
  */
 import './board.css';
-import { createClient, events, quality, type ConnectionState } from '../src/index.js';
+import { createClient, events, statistics, watch, type ConnectionState } from '../src/index.js';
 import { createAudit, type Summary } from './audit.js';
 import { emptyBoard, fold, rowsOf } from './flights.js';
 import { createOutage } from './outage.js';
@@ -42,6 +42,7 @@ const client = createClient({
   heartbeat: { interval: 10_000, timeout: 5_000 },
 });
 
+const counts = statistics(client);
 const audit = createAudit();
 const board = emptyBoard();
 let head = 0;
@@ -103,8 +104,8 @@ const words = (state: ConnectionState): readonly [string, string] => {
   if (trouble) return ['Stopped', trouble];
   switch (state.status) {
     case 'connected': {
-      const { latency, reconnects } = client.statistics();
-      const facts = [latency === undefined ? '' : `${latency} ms, ${quality({ latency })}`, reconnects ? `${reconnects} reconnect${reconnects > 1 ? 's' : ''}` : ''];
+      const { latency, quality, reconnects } = counts();
+      const facts = [latency === undefined ? '' : `${latency} ms, ${quality}`, reconnects ? `${reconnects} reconnect${reconnects > 1 ? 's' : ''}` : ''];
       return ['Connected', facts.filter(Boolean).join(' · ')];
     }
     case 'reconnecting': {
@@ -144,17 +145,15 @@ const tell = (): void => {
 };
 
 client.subscribe(drawState);
-client.on((event) => {
-  if (event.type === 'disconnected' && !loss) {
-    loss = { position: audit.summary().max, at: Date.now() };
-    write(view.story, `Connection lost at position ${number(loss.position)}. The log goes on without this page.`);
-  } else if (event.type === 'message') {
-    const { message } = event;
-    if (message.type === 'welcome' || message.type === 'heartbeat') {
-      ({ head } = message);
-      redraw();
-    }
-  }
+watch(client, (event) => {
+  if (event.type !== 'disconnected' || loss) return;
+  loss = { position: audit.summary().max, at: Date.now() };
+  write(view.story, `Connection lost at position ${number(loss.position)}. The log goes on without this page.`);
+});
+client.onMessage((message) => {
+  if (message.type !== 'welcome' && message.type !== 'heartbeat') return;
+  ({ head } = message);
+  redraw();
 });
 
 events<{ [type: string]: unknown }>(client, { all: true }, {

@@ -26,16 +26,15 @@ const RETRY_MS = 1_000;
 
 const appenders = new WeakMap<Client, Appender>();
 
-const createAppender = ({ link, getSnapshot, subscribe }: Client): Appender => {
+const createAppender = ({ link, getSnapshot, subscribe, onMessage }: Client): Appender => {
   const limits = { ...QUEUE_LIMITS, ...link.options.queue };
   const waiters = new Map<string, Waiter>();
   let outbox = EMPTY_OUTBOX;
-  let online = false;
 
   const flush = (): void => {
-    if (!online) return;
+    if (getSnapshot().status !== 'connected') return;
     for (const { id, text } of due(outbox)) {
-      if (link.sendText(text)) outbox = mark(outbox, id, true);
+      if (link.send(text)) outbox = mark(outbox, id, true);
     }
   };
   const finish = (id: string): Waiter | undefined => {
@@ -53,32 +52,19 @@ const createAppender = ({ link, getSnapshot, subscribe }: Client): Appender => {
     } else finish(id)?.reject(new TidewireError(code, message, false, details));
   };
 
-  link.plug({
-    welcomed() {
-      online = true;
-      flush();
-    },
-    lost() {
-      online = false;
-      outbox = interrupted(outbox);
-    },
-    receive(message) {
-      if (!('id' in message) || !waiters.has(message.id!)) return;
-      const id = message.id!;
-      if (message.type === 'appended') {
-        finish(id)?.resolve({ position: message.position, revision: message.revision });
-        flush();
-      } else if (message.type === 'error') {
-        refused(id, message);
-        flush();
-      }
-    },
+  onMessage((message) => {
+    if (!('id' in message) || message.id === undefined || !waiters.has(message.id)) return;
+    const { id } = message;
+    if (message.type === 'appended') finish(id)?.resolve({ position: message.position, revision: message.revision });
+    else if (message.type === 'error') refused(id, message);
+    flush();
   });
   subscribe(() => {
     const state = getSnapshot();
+    if (state.status !== 'connected') outbox = interrupted(outbox);
     if (state.status === 'failed') for (const id of [...waiters.keys()]) finish(id)?.reject(state.error);
+    flush();
   });
-  online = getSnapshot().status === 'connected';
 
   return (stream, events, { expected }) =>
     new Promise((resolve, reject) => {
@@ -86,11 +72,15 @@ const createAppender = ({ link, getSnapshot, subscribe }: Client): Appender => {
       const id = uuidv7();
       const text = JSON.stringify({ type: 'append', id, stream, ...(expected !== undefined && { expected }), events: named });
       const bytes = new TextEncoder().encode(text).length;
-      const most = link.welcome()?.limits?.message_bytes ?? Infinity;
-      const longer = bytes > most ? undefined : admit(outbox, { id, stream, text, bytes, sent: false }, limits);
+      const { message_bytes = Infinity, append_events = Infinity } = link.welcome()?.limits ?? {};
+      if (bytes > message_bytes || events.length > append_events) {
+        const why = `${bytes} bytes of at most ${message_bytes}, ${events.length} events of at most ${append_events}`;
+        reject(new TidewireError('too_large', why));
+        return;
+      }
+      const longer = admit(outbox, { id, stream, text, bytes, sent: false }, limits);
       if (!longer) {
-        const [code, why] = bytes > most ? ['too_large', `${bytes} bytes of at most ${most}`] : ['queue_full', 'the outbox is full'];
-        reject(new TidewireError(code!, why, code === 'queue_full'));
+        reject(new TidewireError('queue_full', 'the outbox is full', true));
         return;
       }
       outbox = longer;

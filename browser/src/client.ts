@@ -4,19 +4,15 @@
  * Subscriptions and appends are functions over a client (`stream`, `events`, `append`), so that a
  * bundle holds only what is used. They plug in through {@link Link}.
  */
-import {
-  createConnection,
-  type ConnectionEvent,
-  type ConnectionOptions,
-  type ConnectionState,
-  type Statistics,
-} from './connection.js';
-import { TOKEN_EXPIRED } from './closing.js';
+import { createConnection, type ConnectionOptions } from './connection.js';
+import { MALFORMED, TOKEN_EXPIRED } from './closing.js';
 import type { Cursor } from './cursor_types.js';
 import { TidewireError } from './error.js';
 import type { QueueOptions } from './queue.js';
-import { enlist, guard, type Observable, type Stop } from './store.js';
-import type { ClientMessage, ErrorMessage, ServerMessage, Subscribe, SubscriptionMessage, Welcome } from './wire.js';
+import type { Measurable } from './statistics.js';
+import { enlist, guard, type Stop } from './store.js';
+import type { SubscriptionInput } from './subscription.js';
+import type { ClientMessage, ServerMessage, Subscribe, Welcome } from './wire.js';
 
 /** Why a token is asked for. */
 export type TokenReason = 'connect' | 'reconnect' | 'expired';
@@ -33,21 +29,11 @@ export interface ClientOptions extends ConnectionOptions {
   readonly name?: string;
 }
 
-/** What a client tells. */
-export type ClientEvent = ConnectionEvent | { readonly type: 'message'; readonly message: ServerMessage };
-
 /** A subscription's end of the line. */
 export interface Route {
   /** What to ask for, at each connection anew. */
   request(): Omit<Subscribe, 'sub'>;
-  receive(message: SubscriptionMessage | ErrorMessage | { readonly type: 'scanned'; readonly position: number }): void;
-}
-
-/** Something else that takes part in a connection. */
-export interface Plug {
-  welcomed?(): void;
-  receive?(message: ServerMessage): void;
-  lost?(): void;
+  receive(message: SubscriptionInput): void;
 }
 
 /** What the functions of this package use of a client. */
@@ -56,23 +42,21 @@ export interface Link {
   /** The present connection's welcome, or the last one's. */
   welcome(): Welcome | undefined;
   /** Whether it was sent; `text` is one encoded message. */
-  sendText(text: string): boolean;
+  send(text: string): boolean;
   /** Gives a route a handle that was never used before, and subscribes if there is a connection. */
   open(route: Route): number;
   /** Forgets a handle, and unsubscribes if there is a connection. */
   close(sub: number): void;
-  plug(plug: Plug): Stop;
 }
 
 /** A client. Its snapshot is the state of its connection. */
-export interface Client extends Observable<ConnectionState> {
+export interface Client extends Measurable {
   /** Connects and stays connected; settles with the first outcome. */
   connect(): Promise<void>;
   /** Closes the connection. Subscriptions and waiting appends go on with the next `connect`. */
   disconnect(): void;
-  /** Tells `listener` everything that happens, messages included. */
-  on(listener: (event: ClientEvent) => void): Stop;
-  statistics(): Statistics;
+  /** Gives `listener` every message of the server, before anything else sees it. */
+  onMessage(listener: (message: ServerMessage) => void): Stop;
   /** For the functions of this package. */
   readonly link: Link;
 }
@@ -80,110 +64,98 @@ export interface Client extends Observable<ConnectionState> {
 /** Makes a client; it does nothing before `connect`. */
 export function createClient(options: ClientOptions): Client {
   const routes = new Map<number, Route>();
-  const plugs = new Set<Plug>();
-  const listeners = new Set<(event: ClientEvent) => void>();
+  const listeners = new Set<(message: ServerMessage) => void>();
+  const { token: source } = options;
   let subs = 0;
   let welcome: Welcome | undefined;
+  /** The socket that was greeted still stands. */
   let greeted = false;
   let askedAt = 0;
   let token: string | undefined;
-  let why: TokenReason = 'connect';
+  let expired = false;
 
-  const emit = (event: ClientEvent): void => {
-    for (const listener of listeners) guard(() => listener(event));
-  };
-  const send = (message: ClientMessage): boolean => connection.send(JSON.stringify(message));
+  const say = (message: ClientMessage): boolean => connection.send(JSON.stringify(message));
+
+  const answered = (): void => connection.meter?.answered(Date.now() - askedAt);
 
   const receive = (message: ServerMessage): void => {
-    emit({ type: 'message', message });
+    for (const listener of listeners) guard(() => listener(message));
     switch (message.type) {
       case 'welcome':
         welcome = message;
-        why = 'reconnect';
-        connection.measured(Date.now() - askedAt);
-        connection.ready();
-        for (const plug of plugs) plug.welcomed?.();
-        return;
+        answered();
+        connection.ready(message.reconnect);
+        break;
       case 'pong':
-        connection.measured(Date.now() - askedAt);
-        return;
+        answered();
+        break;
       case 'heartbeat':
-        for (const [sub, position] of Object.entries(message.positions)) routes.get(+sub)?.receive({ type: 'scanned', position });
-        return;
+        for (const sub in message.positions) routes.get(+sub)?.receive({ type: 'scanned', position: message.positions[sub]! });
+        break;
       case 'goodbye':
         connection.advise(message.after_ms, !message.reconnect);
-        return;
+        break;
       default:
-        if ('sub' in message && message.sub !== undefined) routes.get(message.sub)?.receive(message);
-        else for (const plug of plugs) plug.receive?.(message);
+        if ('sub' in message) routes.get(message.sub!)?.receive(message as SubscriptionInput);
+        else if (!message.type || message.type === ('events' as string)) throw message;
     }
   };
 
   const connection = createConnection(options, {
     protocols: ['tidewire.v1.json'],
     async prepare() {
-      const source = options.token;
       const last = token;
-      token = typeof source === 'function' ? await source(why) : source;
-      if (why === 'expired' && token === last) throw new TidewireError('token_expired');
+      token = typeof source === 'function' ? await source(expired ? 'expired' : welcome ? 'reconnect' : 'connect') : source;
+      if (expired && token === last) throw new TidewireError('token_expired');
+      expired = false;
     },
     open() {
       askedAt = Date.now();
-      greeted = send({
+      greeted = say({
         type: 'hello',
         protocol: 1,
-        ...(token && { token }),
-        ...(options.name && { client: options.name }),
-        ...(welcome && { epoch: welcome.epoch }),
+        token,
+        client: options.name,
         subscriptions: Array.from(routes, ([sub, route]) => ({ sub, ...route.request() })),
       });
     },
     message(data) {
-      let message: ServerMessage | readonly ServerMessage[];
       try {
-        message = JSON.parse(data as string) as typeof message;
+        ([] as ServerMessage[]).concat(JSON.parse(data as string) as ServerMessage).forEach(receive);
       } catch {
         // Whatever it was is missing now; resuming from the position gets it again.
-        connection.lose(4000, 'malformed message', false);
-        return;
+        connection.lose(MALFORMED, 'malformed message', false);
       }
-      if (message instanceof Array) message.forEach(receive);
-      else receive(message as ServerMessage);
     },
     probe() {
       askedAt = Date.now();
-      send({ type: 'ping', id: 'p' });
+      say({ type: 'ping', id: 'p' });
     },
-    event(event) {
-      if (event.type === 'disconnected') {
-        greeted = false;
-        if (event.code === TOKEN_EXPIRED) why = 'expired';
-        for (const plug of plugs) plug.lost?.();
-      }
-      emit(event);
-    },
+  });
+  connection.subscribe(() => {
+    const state = connection.getSnapshot();
+    if (state.status !== 'connected') greeted = false;
+    if ('error' in state && state.error.details.code === TOKEN_EXPIRED) expired = true;
   });
 
   return {
-    getSnapshot: connection.getSnapshot,
-    subscribe: connection.subscribe,
-    connect: connection.connect,
-    disconnect: connection.disconnect,
-    statistics: connection.statistics,
-    on: (listener) => enlist(listeners, (event) => listener(event)),
+    ...connection,
+    attach(meter) {
+      connection.meter = meter;
+    },
+    onMessage: (listener) => enlist(listeners, (message) => listener(message)),
     link: {
       options,
       welcome: () => welcome,
-      sendText: connection.send,
+      send: connection.send,
       open(route) {
         routes.set(++subs, route);
-        if (greeted) send({ type: 'subscribe', sub: subs, ...route.request() });
+        if (greeted) say({ type: 'subscribe', sub: subs, ...route.request() });
         return subs;
       },
       close(sub) {
-        if (routes.delete(sub) && greeted) send({ type: 'unsubscribe', sub });
+        if (routes.delete(sub) && greeted) say({ type: 'unsubscribe', sub });
       },
-      plug: (plug) => enlist(plugs, plug),
     },
   };
 }

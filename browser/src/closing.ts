@@ -4,6 +4,8 @@
 
 /** The client's own code for a connection that was not there in time. */
 export const TIMED_OUT = 4000;
+/** The client's own code for a message that it cannot read. */
+export const MALFORMED = 4000;
 /** The code for a peer that no longer answers. */
 export const NO_ANSWER = 4012;
 /** The server's code for an expired token. */
@@ -14,5 +16,4 @@ export const TOKEN_EXPIRED = 4005;
  * codes those that say what was sent is not acceptable (1002, 1003 and 1007–1010), because it would be
  * sent again.
  */
-export const isFinal = (code: number): boolean =>
-  code >= 4500 || code === 1002 || code === 1003 || (code >= 1007 && code <= 1010);
+export const isFinal = (code: number): boolean => /^(4[5-9]..|100[237-9]|1010)$/.test(`${code}`);

@@ -9,13 +9,17 @@ import { reconnectPolicy, retryDelay, type ReconnectOptions } from './backoff.js
 import { isFinal, NO_ANSWER, TIMED_OUT } from './closing.js';
 import { TidewireError } from './error.js';
 import { judge, type HeartbeatOptions } from './liveness.js';
-import { createStore, guard, type Observable, type Stop } from './store.js';
+import { createStore, type Observable } from './store.js';
 
 /** Where a connection stands. */
 export type ConnectionState =
   | { readonly status: 'disconnected' }
   | { readonly status: 'connecting' }
-  | { readonly status: 'connected'; readonly since: number }
+  | {
+      readonly status: 'connected';
+      /** When it was established (`Date.now()` time). */
+      readonly since: number;
+    }
   | {
       readonly status: 'reconnecting';
       /** From 1; starts over after a connection that lasted 5 s. */
@@ -24,30 +28,22 @@ export type ConnectionState =
       readonly delay: number;
       /** When the attempt is made (`Date.now()` time); in the past while it is under way. */
       readonly retryAt: number;
+      /** What was lost, or what the last attempt met. */
+      readonly error: ClosedError;
     }
-  | { readonly status: 'failed'; readonly error: TidewireError };
+  | { readonly status: 'failed'; readonly error: ClosedError };
 
-/** What happens to a connection. */
-export type ConnectionEvent =
-  | { readonly type: 'connected' }
-  | { readonly type: 'disconnected'; readonly code: number; readonly reason: string; readonly wasClean: boolean }
-  | { readonly type: 'reconnecting'; readonly attempt: number; readonly delay: number; readonly maxAttempts: number }
-  | { readonly type: 'reconnected'; readonly attempts: number; readonly totalDelay: number }
-  | { readonly type: 'error'; readonly error: TidewireError };
+/** How a connection ended: `details` says what the close event said. */
+export interface ClosedError extends TidewireError {
+  readonly details: { readonly code: number; readonly reason: string; readonly wasClean: boolean };
+}
 
-/** What went through a connection since it was created. */
-export interface Statistics {
-  readonly messagesSent: number;
-  readonly messagesReceived: number;
-  /** UTF-8 bytes of text, or bytes of binary messages; frames and compression are not visible here. */
-  readonly bytesSent: number;
-  readonly bytesReceived: number;
-  readonly reconnects: number;
-  readonly errors: number;
-  /** The last round trip in milliseconds, once measured. */
-  readonly latency: number | undefined;
-  /** Milliseconds since the present connection was established; 0 without one. */
-  readonly uptime: number;
+/** Who counts what goes through a connection. */
+export interface Meter {
+  sent(data: Payload): void;
+  received(data: Payload): void;
+  /** A round trip, in milliseconds. */
+  answered(latency: number): void;
 }
 
 /** What can be sent on a socket. */
@@ -67,7 +63,7 @@ export type WebSocketConstructor = new (url: string, protocols?: string[]) => We
 
 /** What every connection can be told. */
 export interface ConnectionOptions {
-  /** `ws:`, `wss:`, `http:`, `https:`, or relative to the page. */
+  /** `ws:`, `wss:`, `http:`, `https:`, or relative to the page, as the WebSocket class takes it. */
   readonly url: string | URL;
   /** See {@link ReconnectOptions}. */
   readonly reconnect?: ReconnectOptions;
@@ -79,17 +75,24 @@ export interface ConnectionOptions {
   readonly WebSocket?: WebSocketConstructor;
 }
 
+/** How the peer would have its clients come back; the client's own options go first. */
+export interface ReconnectHint {
+  readonly min_ms: number;
+  readonly max_ms: number;
+  /** A further random delay up to this. */
+  readonly spread_ms: number;
+}
+
 /** What the owner of a connection does. */
 export interface ConnectionHooks {
-  readonly protocols?: readonly string[];
+  readonly protocols?: readonly string[] | undefined;
   /** Runs before each attempt; an error that is not retryable is final. */
   prepare?(): unknown;
   /** The socket is open. The owner calls `ready` once it counts as connected. */
   open(): void;
   message(data: Payload): void;
   /** Sends something that the peer must answer. Without it there is no heartbeat. */
-  probe?(): void;
-  event(event: ConnectionEvent): void;
+  probe?: (() => void) | undefined;
 }
 
 /** A kept connection, for its owner. */
@@ -101,14 +104,13 @@ export interface Connection extends Observable<ConnectionState> {
   /** Whether the socket took it. */
   send(data: Payload): boolean;
   /** The owner's word that the connection is established. */
-  ready(): void;
+  ready(hint?: ReconnectHint): void;
   /** Gives the socket up and goes the way of a close with this code. */
   lose(code: number, reason: string, final?: boolean): void;
   /** The peer's advice for the next close: wait at least so long, or stay away. */
   advise(delay: number, final: boolean): void;
-  /** A round trip that was seen. */
-  measured(latency: number): void;
-  statistics(): Statistics;
+  /** Who counts, from now on. */
+  meter: Meter | undefined;
 }
 
 /** A connection that lasted so long ends a row of failures. */
@@ -116,32 +118,30 @@ const STABLE_MS = 5_000;
 /** What makes a page look at its connection at once. */
 const WAKERS = ['visibilitychange', 'online', 'pageshow'];
 
-const sizeOf = (data: Payload): number =>
-  typeof data === 'string' ? new TextEncoder().encode(data).length : data.byteLength;
-
 /** Makes a connection; it does nothing before `connect`. */
 export const createConnection = (options: ConnectionOptions, hooks: ConnectionHooks): Connection => {
   const store = createStore<ConnectionState>({ status: 'disconnected' });
-  const policy = reconnectPolicy(options.reconnect);
   const { interval = 30_000, timeout = 5_000 } = options.heartbeat ?? {};
-  const counts = { messagesSent: 0, messagesReceived: 0, bytesSent: 0, bytesReceived: 0, reconnects: 0, errors: 0 };
-  let latency: number | undefined;
+  let policy = reconnectPolicy(options.reconnect);
+  let spread = 0;
   let socket: WebSocketLike | undefined;
   let timer: ReturnType<typeof setTimeout> | undefined;
   let turn = 0;
   let waiting = false;
   let attempts = 0;
-  let totalDelay = 0;
   let connectedAt = 0;
   let askedAt = 0;
   let advice = 0;
   let banned = false;
+  let outcome: Promise<void>;
+  let resolve: () => void;
+  let reject: (error: TidewireError) => void = () => {};
 
   const arm = (ms: number, run: () => void): void => {
     clearTimeout(timer);
     timer = setTimeout(run, ms);
   };
-  const event = (happened: ConnectionEvent): void => guard(() => hooks.event(happened));
+  const isOff = (): boolean => /^[df]/.test(store.getSnapshot().status);
 
   const ask = (): void => {
     askedAt = Date.now();
@@ -155,7 +155,7 @@ export const createConnection = (options: ConnectionOptions, hooks: ConnectionHo
   };
 
   const wake = (): void => {
-    if (globalThis.document?.visibilityState === 'hidden') return;
+    if (globalThis.document?.hidden) return;
     if (waiting) void open();
     else if (connectedAt && !askedAt && hooks.probe) ask();
   };
@@ -170,36 +170,27 @@ export const createConnection = (options: ConnectionOptions, hooks: ConnectionHo
     waiting = false;
     connectedAt = askedAt = 0;
     clearTimeout(timer);
-    guard(() => old?.close(code));
+    old?.close(code);
   };
 
   const lose = (code: number, reason: string, final = banned || isFinal(code), wasClean = false): void => {
-    if (connectedAt && Date.now() - connectedAt >= STABLE_MS) attempts = totalDelay = 0;
-    const least = advice;
-    advice = 0;
-    banned = false;
+    if (connectedAt && Date.now() - connectedAt >= STABLE_MS) attempts = 0;
     release(NO_ANSWER);
-    counts.errors++;
-    event({ type: 'disconnected', code, reason, wasClean });
-    if (turnedOff()) return;
-    const { maxAttempts } = policy;
-    if (final || !policy.enabled || (maxAttempts && attempts >= maxAttempts)) {
-      const error = new TidewireError('closed', `${code} ${reason}`, !final, { code, reason });
+    final ||= !policy.enabled || (policy.maxAttempts > 0 && attempts >= policy.maxAttempts);
+    const error = new TidewireError('closed', `${code} ${reason}`, !final, { code, reason, wasClean }) as ClosedError;
+    if (final) {
       listen('removeEventListener');
       store.set({ status: 'failed', error });
-      event({ type: 'error', error });
-      return;
+      reject(error);
+    } else {
+      const delay = Math.max(advice, retryDelay(policy, ++attempts, Math.random()) + spread * Math.random());
+      waiting = true;
+      arm(delay, open);
+      store.set({ status: 'reconnecting', attempt: attempts, delay, retryAt: Date.now() + delay, error });
     }
-    const delay = Math.max(least, retryDelay(policy, ++attempts, Math.random()));
-    totalDelay += delay;
-    waiting = true;
-    arm(delay, open);
-    store.set({ status: 'reconnecting', attempt: attempts, delay, retryAt: Date.now() + delay });
-    event({ type: 'reconnecting', attempt: attempts, delay, maxAttempts });
+    advice = 0;
+    banned = false;
   };
-
-  const status = (): ConnectionState['status'] => store.getSnapshot().status;
-  const turnedOff = (): boolean => status() === 'disconnected' || status() === 'failed';
 
   const open = async (): Promise<void> => {
     const mine = ++turn;
@@ -209,8 +200,7 @@ export const createConnection = (options: ConnectionOptions, hooks: ConnectionHo
       await hooks.prepare?.();
       if (mine !== turn) return;
       const Impl = options.WebSocket ?? (globalThis.WebSocket as WebSocketConstructor);
-      const url = new URL(options.url, globalThis.location?.href).href.replace(/^http/, 'ws');
-      const opened = (socket = new Impl(url, hooks.protocols as string[]));
+      const opened = (socket = new Impl(String(options.url), hooks.protocols as string[]));
       opened.binaryType = 'arraybuffer';
       const on = <E>(type: 'open' | 'message' | 'close' | 'error', run: (event: E) => void): void =>
         opened.addEventListener(type, (happened) => {
@@ -221,76 +211,61 @@ export const createConnection = (options: ConnectionOptions, hooks: ConnectionHo
       on('error', () => {});
       on<MessageEvent<Payload>>('message', ({ data }) => {
         askedAt = 0;
-        counts.messagesReceived++;
-        counts.bytesReceived += sizeOf(data);
+        connection.meter?.received(data);
         hooks.message(data);
       });
       on<CloseEvent>('close', ({ code, reason, wasClean }) => lose(code, reason, undefined, wasClean));
     } catch (cause) {
-      if (mine === turn) lose(TIMED_OUT, String(cause), cause instanceof TidewireError && !cause.retryable);
+      if (mine === turn) lose(TIMED_OUT, String(cause), (cause as Partial<TidewireError>).retryable === false);
     }
   };
 
-  return {
+  const connection: Connection = {
     ...store,
+    meter: undefined,
     connect() {
-      if (turnedOff()) {
-        attempts = totalDelay = 0;
+      if (isOff()) {
+        attempts = 0;
+        outcome = new Promise((yes, no) => {
+          resolve = yes;
+          reject = no;
+        });
+        // Whoever does not wait for the outcome sees it in the state.
+        outcome.catch(() => {});
         listen('addEventListener');
         store.set({ status: 'connecting' });
         void open();
       }
-      return new Promise((resolve, reject) => {
-        const settle = (): boolean => {
-          const state = store.getSnapshot();
-          if (state.status === 'connected') resolve();
-          else if (state.status === 'failed') reject(state.error);
-          else if (state.status === 'disconnected') reject(new TidewireError('disconnected'));
-          else return false;
-          return true;
-        };
-        if (!settle()) {
-          const stop: Stop = store.subscribe(() => {
-            if (settle()) stop();
-          });
-        }
-      });
+      return outcome;
     },
     disconnect() {
-      if (status() === 'disconnected') return;
-      const had = connectedAt;
       listen('removeEventListener');
       release(1000);
       store.set({ status: 'disconnected' });
-      if (had) event({ type: 'disconnected', code: 1000, reason: '', wasClean: true });
+      reject(new TidewireError('disconnected'));
     },
     send(data) {
       if (socket?.readyState !== 1) return false;
       socket.send(data);
-      counts.messagesSent++;
-      counts.bytesSent += sizeOf(data);
+      connection.meter?.sent(data);
       return true;
     },
-    ready() {
-      connectedAt = Date.now();
-      if (hooks.probe && interval) arm(interval, ask);
-      else clearTimeout(timer);
-      const again = status() === 'reconnecting';
-      store.set({ status: 'connected', since: connectedAt });
-      event({ type: 'connected' });
-      if (again) {
-        counts.reconnects++;
-        event({ type: 'reconnected', attempts, totalDelay });
+    ready(hint) {
+      if (hint) {
+        policy = reconnectPolicy({ initialDelay: hint.min_ms, maxDelay: hint.max_ms, ...options.reconnect });
+        spread = hint.spread_ms;
       }
+      const since = (connectedAt = Date.now());
+      clearTimeout(timer);
+      if (hooks.probe && interval) arm(interval, ask);
+      store.set({ status: 'connected', since });
+      resolve();
     },
     lose,
     advise(delay, final) {
       advice = delay;
       banned = final;
     },
-    measured(value) {
-      latency = value;
-    },
-    statistics: () => ({ ...counts, latency, uptime: connectedAt && Date.now() - connectedAt }),
   };
+  return connection;
 };

@@ -2,34 +2,66 @@
  * `tidewire/cursor`: where durable subscriptions keep their positions.
  *
  * A position is saved after the callback has run, so a page that dies in between sees that event again:
- * at least once across reloads, exactly once within a page. A cursor that cannot save makes the
- * subscription end with that error rather than forget silently.
+ * at least once across reloads, exactly once within a page. One save is under way at a time, and always
+ * of the newest position. A cursor that cannot save ends its subscription with that error rather than
+ * forget silently.
  */
 import type { Cursor, Saved } from './cursor_types.js';
 
-export type { Cursor, Saved } from './cursor_types.js';
+export type { Cursor, Keeper, Saved } from './cursor_types.js';
+
+/** Where positions are put: `cursorOver` makes a cursor of it. */
+export interface Shelf {
+  get(name: string): Saved | undefined | Promise<Saved | undefined>;
+  put(name: string, saved: Saved): void | Promise<void>;
+}
+
+/** Makes a cursor of anything that can get and put. */
+export const cursorOver = (shelf: Shelf): Cursor => {
+  return (name) => {
+    let newest: Saved | undefined;
+    let saving = false;
+    const drain = async (failed: (error: unknown) => void): Promise<void> => {
+      saving = true;
+      try {
+        // A burst of events is one save.
+        await undefined;
+        for (let saved; (saved = newest); ) {
+          newest = undefined;
+          await shelf.put(name, saved);
+        }
+      } catch (error) {
+        failed(error);
+      }
+      saving = false;
+    };
+    return {
+      load: () => shelf.get(name),
+      save(saved, failed) {
+        newest = saved;
+        if (!saving) void drain(failed);
+      },
+    };
+  };
+};
 
 /** Keeps positions as long as the page lives: for tests, and for subscriptions that come and go. */
 export const memoryCursor = (): Cursor => {
   const saved = new Map<string, Saved>();
-  return {
-    load: (name) => saved.get(name),
-    save(name, at) {
-      saved.set(name, at);
-    },
-  };
+  return cursorOver({ get: (name) => saved.get(name), put: (name, at) => void saved.set(name, at) });
 };
 
 /** Keeps positions in `localStorage`, under `prefix` and the name. */
-export const localStorageCursor = (prefix = 'tidewire:', storage: Pick<Storage, 'getItem' | 'setItem'> = localStorage): Cursor => ({
-  load(name) {
-    const text = storage.getItem(prefix + name);
-    if (text === null) return undefined;
-    const { position, epoch } = JSON.parse(text) as Saved;
-    return Number.isSafeInteger(position) ? { position, epoch } : undefined;
-  },
-  save: (name, at) => storage.setItem(prefix + name, JSON.stringify(at)),
-});
+export const localStorageCursor = (prefix = 'tidewire:', storage: Pick<Storage, 'getItem' | 'setItem'> = localStorage): Cursor =>
+  cursorOver({
+    get(name) {
+      const text = storage.getItem(prefix + name);
+      if (text === null) return undefined;
+      const { position, epoch } = JSON.parse(text) as Saved;
+      return Number.isSafeInteger(position) ? { position, epoch } : undefined;
+    },
+    put: (name, at) => storage.setItem(prefix + name, JSON.stringify(at)),
+  });
 
 const STORE = 'positions';
 
@@ -50,11 +82,10 @@ export const indexedDbCursor = (database = 'tidewire', factory: IDBFactory = ind
       };
       opened = answer(request).then((db) => {
         // Another tab's upgrade and the browser's own clean-up both end here; the next use opens anew.
-        const close = (): void => {
+        db.onversionchange = db.onclose = () => {
           opened = undefined;
           db.close();
         };
-        db.onversionchange = db.onclose = close;
         return db;
       });
       opened.catch(() => {
@@ -63,9 +94,9 @@ export const indexedDbCursor = (database = 'tidewire', factory: IDBFactory = ind
     }
     return opened;
   };
-  return {
-    load: async (name) => answer((await open()).transaction(STORE).objectStore(STORE).get(name) as IDBRequest<Saved | undefined>),
-    async save(name, at) {
+  return cursorOver({
+    get: async (name) => answer((await open()).transaction(STORE).objectStore(STORE).get(name) as IDBRequest<Saved | undefined>),
+    async put(name, at) {
       const transaction = (await open()).transaction(STORE, 'readwrite');
       transaction.objectStore(STORE).put(at, name);
       await new Promise<void>((resolve, reject) => {
@@ -73,5 +104,5 @@ export const indexedDbCursor = (database = 'tidewire', factory: IDBFactory = ind
         transaction.onabort = () => reject(transaction.error);
       });
     },
-  };
+  });
 };

@@ -8,10 +8,13 @@ export interface Saved {
   readonly epoch: string | undefined;
 }
 
-/** Keeps positions by name. Give each user of a shared browser names of their own. */
-export interface Cursor {
-  /** What was saved under the name; read before subscribing. */
-  load(name: string): Saved | undefined | Promise<Saved | undefined>;
-  /** Saves; called with one save at a time a subscription, with the newest position. */
-  save(name: string, saved: Saved): void | Promise<void>;
+/** One subscription's saved position. */
+export interface Keeper {
+  /** What was saved; read before subscribing. */
+  load(): Saved | undefined | Promise<Saved | undefined>;
+  /** Takes note of the newest position, after each event; `failed` is told what keeps it from being saved. */
+  save(saved: Saved, failed: (error: unknown) => void): void;
 }
+
+/** Keeps positions by name. Give each user of a shared browser names of their own. */
+export type Cursor = (name: string) => Keeper;

@@ -5,18 +5,20 @@
  */
 export { append, type AppendOptions } from './append.js';
 export type { ReconnectOptions } from './backoff.js';
-export { createClient, type Client, type ClientEvent, type ClientOptions, type TokenReason } from './client.js';
-export type { ConnectionEvent, ConnectionState, Statistics, WebSocketConstructor, WebSocketLike } from './connection.js';
-export type { Cursor, Saved } from './cursor_types.js';
+export { createClient, type Client, type ClientOptions, type TokenReason } from './client.js';
+export type { ClosedError, ConnectionState, WebSocketConstructor, WebSocketLike } from './connection.js';
+export type { Cursor, Keeper, Saved } from './cursor_types.js';
 export { TidewireError } from './error.js';
 export { events, type IterateOptions } from './events.js';
 export type { HeartbeatOptions } from './liveness.js';
 export { quality, type Quality } from './quality.js';
 export type { QueueOptions } from './queue.js';
+export { statistics, type Measurable, type Statistics } from './statistics.js';
 export type { Observable, Stop } from './store.js';
 export { stream, type EventMap, type EventOf, type StreamOptions, type Subscription } from './stream.js';
-export type { Phase, SubscriptionState } from './subscription.js';
+export type { Behind, Phase, SubscriptionState } from './subscription.js';
 export { uuidv7 } from './uuid.js';
+export { watch, type ConnectionEvent } from './watch.js';
 export type {
   After,
   Appended,

@@ -1,6 +1,11 @@
 /**
  * A queue bounded by count and by bytes. Pure: every operation returns the next queue.
  */
+import type { Payload } from './connection.js';
+
+/** A message's size: UTF-8 bytes of text. */
+export const sizeOf = (data: Payload): number =>
+  typeof data === 'string' ? new TextEncoder().encode(data).length : data.byteLength;
 
 /** How much may wait, and what happens beyond that. */
 export interface QueueOptions {

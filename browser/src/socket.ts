@@ -5,26 +5,22 @@
  * meanwhile, bounded by count and bytes: what does not fit is refused, visibly. It promises nothing
  * about what was on its way when a connection broke; for that, speak the protocol (`tidewire`).
  */
-import {
-  createConnection,
-  type ConnectionEvent,
-  type ConnectionOptions,
-  type ConnectionState,
-  type Payload,
-  type Statistics,
-} from './connection.js';
+import { createConnection, type ConnectionOptions, type Payload } from './connection.js';
 import { TidewireError } from './error.js';
 import type { HeartbeatOptions } from './liveness.js';
-import { EMPTY, enqueue, QUEUE_LIMITS, type Queue, type QueueOptions } from './queue.js';
-import { enlist, guard, type Observable, type Stop } from './store.js';
+import { EMPTY, enqueue, QUEUE_LIMITS, sizeOf, type Queue, type QueueOptions } from './queue.js';
+import type { Measurable } from './statistics.js';
+import { enlist, guard, type Stop } from './store.js';
 
 export type { ReconnectOptions } from './backoff.js';
-export type { ConnectionEvent, ConnectionState, Payload, Statistics, WebSocketConstructor, WebSocketLike } from './connection.js';
+export type { ClosedError, ConnectionState, Payload, WebSocketConstructor, WebSocketLike } from './connection.js';
 export { TidewireError } from './error.js';
 export type { HeartbeatOptions } from './liveness.js';
 export { quality, type Quality } from './quality.js';
 export type { QueueOptions } from './queue.js';
+export { statistics, type Statistics } from './statistics.js';
 export type { Observable, Stop } from './store.js';
+export { watch, type ConnectionEvent } from './watch.js';
 
 /** Turns messages into what goes over the socket, and back. */
 export interface Serializer<M> {
@@ -43,11 +39,8 @@ export interface SocketOptions<M> extends Omit<ConnectionOptions, 'heartbeat'> {
   readonly queue?: QueueOptions;
 }
 
-/** What a socket tells. */
-export type SocketEvent<M> = ConnectionEvent | { readonly type: 'message'; readonly message: M };
-
 /** A WebSocket that comes back. */
-export interface Socket<M> extends Observable<ConnectionState> {
+export interface Socket<M> extends Measurable {
   /** Opens it and keeps it open; settles with the first outcome. */
   connect(): Promise<void>;
   /** Closes it; what waits goes on waiting for the next `connect`. */
@@ -57,47 +50,48 @@ export interface Socket<M> extends Observable<ConnectionState> {
    * Throws `queue_full` if neither is possible, and whatever the serializer throws.
    */
   send(message: M): void;
-  /** Tells `listener` everything that happens, messages included. */
-  on(listener: (event: SocketEvent<M>) => void): Stop;
-  statistics(): Statistics;
+  /** Gives `listener` every message. One that cannot be decoded surfaces as an uncaught error. */
+  onMessage(listener: (message: M) => void): Stop;
 }
 
 /** Makes a socket; it does nothing before `connect`. */
 export function createSocket<M = Payload>(options: SocketOptions<M>): Socket<M> {
-  const { serializer, heartbeat } = options;
-  const listeners = new Set<(event: SocketEvent<M>) => void>();
+  const { serializer, heartbeat, protocols } = options;
+  const listeners = new Set<(message: M) => void>();
   const limits = { ...QUEUE_LIMITS, ...options.queue };
-  let waiting: Queue<{ data: Payload; bytes: number }> = EMPTY;
+  let waiting: Queue<{ readonly data: Payload; readonly bytes: number }> = EMPTY;
 
-  const emit = (event: SocketEvent<M>): void => {
-    for (const listener of listeners) guard(() => listener(event));
-  };
   const encode = (message: M): Payload => (serializer ? serializer.encode(message) : (message as Payload));
   const connection = createConnection(options, {
-    ...(options.protocols && { protocols: options.protocols }),
-    ...(heartbeat && { probe: () => void connection.send(encode(heartbeat.message())) }),
+    protocols,
+    probe: heartbeat && (() => void connection.send(encode(heartbeat.message()))),
     open() {
-      connection.ready();
       const { items } = waiting;
       waiting = EMPTY;
       for (const { data } of items) connection.send(data);
+      connection.ready();
     },
-    message: (data) => guard(() => emit({ type: 'message', message: serializer ? serializer.decode(data) : (data as M) })),
-    event: emit,
+    message: (data) =>
+      guard(() => {
+        const message = serializer ? serializer.decode(data) : (data as M);
+        for (const listener of listeners) guard(() => listener(message));
+      }),
   });
+  const { getSnapshot, subscribe, connect, disconnect } = connection;
 
   return {
-    getSnapshot: connection.getSnapshot,
-    subscribe: connection.subscribe,
-    connect: connection.connect,
-    disconnect: connection.disconnect,
-    statistics: connection.statistics,
-    on: (listener) => enlist(listeners, (event) => listener(event)),
+    getSnapshot,
+    subscribe,
+    connect,
+    disconnect,
+    attach(meter) {
+      connection.meter = meter;
+    },
+    onMessage: (listener) => enlist(listeners, (message) => listener(message)),
     send(message) {
       const data = encode(message);
       if (connection.send(data)) return;
-      const bytes = typeof data === 'string' ? new TextEncoder().encode(data).length : data.byteLength;
-      const longer = enqueue(waiting, { data, bytes }, limits);
+      const longer = enqueue(waiting, { data, bytes: sizeOf(data) }, limits);
       if (!longer) throw new TidewireError('queue_full', 'the queue is full', true);
       waiting = longer;
     },

@@ -18,7 +18,7 @@ export interface Observable<T> {
 
 /** An observable with its setter. */
 export interface Store<T> extends Observable<T> {
-  /** Replaces the value and tells the listeners. */
+  /** Replaces the value and tells the listeners, unless it is the same. */
   set(value: T): void;
 }
 
@@ -49,6 +49,7 @@ export const createStore = <T>(value: T): Store<T> => {
     // Wrapped, so that one function given twice is two subscriptions.
     subscribe: (listener) => enlist(listeners, () => listener()),
     set(next) {
+      if (next === value) return;
       value = next;
       for (const listener of listeners) guard(listener);
     },

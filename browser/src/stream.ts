@@ -9,7 +9,7 @@
 import type { Client, Route } from './client.js';
 import { TidewireError } from './error.js';
 import { createStore, guard, type Observable, type Stop } from './store.js';
-import { begin, receive, settle, type Step, type SubscriptionState } from './subscription.js';
+import { begin, receive, settle, type Behind, type Step, type SubscriptionState } from './subscription.js';
 import type { After, Filter, Json, RecordedEvent, ResetReason, Target } from './wire.js';
 
 /** Event types and their data: what a subscription's events are typed by. */
@@ -34,8 +34,10 @@ export interface StreamOptions<M extends EventMap = { [type: string]: Json }> {
   onEvent(event: EventOf<M>): void | Promise<void>;
   /** Everything that there is was handed over; what comes now is new. */
   onLive?(position: number): void;
+  /** Everything up to here was looked at, and what matched was handed over. */
+  onScanned?(position: number): void;
   /** The server has more than it could send yet. */
-  onBehind?(position: number, lag: number): void;
+  onBehind?(behind: Behind): void;
   /** The log is not the one remembered: clear what was derived from it. Events follow from its first. */
   onReset?(reason: ResetReason): void | Promise<void>;
   /** The subscription ended without being stopped. */
@@ -49,76 +51,39 @@ export interface Subscription extends Observable<SubscriptionState> {
 
 /** Follows whatever `to` names. */
 export function follow<M extends EventMap>(client: Client, to: Target, options: StreamOptions<M>): Subscription {
-  const { durable, onEvent, buffer = 4096 } = options;
   const { link } = client;
-  const { cursor } = link.options;
+  const { types, filter, buffer = 4096 } = options;
+  const keeper = options.durable && link.options.cursor?.(options.durable);
+  const byType = types && { in: ['type', types] as const };
+  const where = byType && filter ? { and: [byType, filter] } : (byType ?? filter);
   const store = createStore<SubscriptionState>(begin(options.after ?? 'end'));
-  const filters: Filter[] = [];
-  if (options.types) filters.push({ in: ['type', options.types] });
-  if (options.filter) filters.push(options.filter);
   let state = store.getSnapshot();
   let steps: Step[] = [];
   let sub = 0;
   let pumping = false;
-  let saving = false;
-  let unsaved = false;
   let full = false;
   let retry: ReturnType<typeof setTimeout> | undefined;
 
-  const publish = (): void => {
-    if (state !== store.getSnapshot()) store.set(state);
-  };
-  const change = (next: SubscriptionState): void => {
-    state = next;
-    publish();
-  };
-  const halt = (): void => {
+  const publish = (): void => store.set(state);
+  const pause = (): void => {
     clearTimeout(retry);
     link.close(sub);
   };
   const end = (error?: unknown): void => {
     if (state.phase === 'ended') return;
-    halt();
+    pause();
     steps = [];
-    change({ ...state, phase: 'ended' });
-    if (error === undefined) return;
-    guard(() => {
-      if (!options.onError) throw error;
-      options.onError(error);
-    });
+    state = { ...state, phase: 'ended' };
+    publish();
+    if (error)
+      guard(() => {
+        if (!options.onError) throw error;
+        options.onError(error);
+      });
   };
   const open = (): void => {
-    if (state.phase === 'ended') return;
-    halt();
-    sub = link.open(route);
-  };
-
-  const save = async (): Promise<void> => {
-    unsaved = true;
-    if (saving) return;
-    saving = true;
-    try {
-      while (unsaved && typeof state.position === 'number') {
-        unsaved = false;
-        await cursor!.save(durable!, { position: state.position, epoch: state.epoch });
-      }
-    } catch (error) {
-      end(error);
-    }
-    saving = false;
-  };
-
-  const hand = (step: Step): void | Promise<void> => {
-    switch (step.kind) {
-      case 'event':
-        return onEvent(step.event as EventOf<M>);
-      case 'live':
-        return options.onLive?.(step.position);
-      case 'behind':
-        return options.onBehind?.(step.position, step.lag);
-      case 'reset':
-        return options.onReset?.(step.reason);
-    }
+    pause();
+    if (state.phase !== 'ended') sub = link.open(route);
   };
 
   const pump = async (): Promise<void> => {
@@ -126,15 +91,15 @@ export function follow<M extends EventMap>(client: Client, to: Target, options: 
     pumping = true;
     try {
       for (let step; (step = steps[0]); ) {
-        const handed = hand(step);
-        if (handed) await handed;
-        // A reset meanwhile has replaced the queue: then this position is of another log.
+        const handled = options[step.call]?.(step.value as never);
+        if (handled) await handled;
+        // After a reset or the end meanwhile this position means nothing any more.
         if (steps[0] !== step) continue;
         steps.shift();
         state = settle(state, step.position);
-        if (step.kind === 'reset') open();
-        if (durable && cursor && (handed || !steps.length)) void save();
-        if (handed) publish();
+        if (handled) publish();
+        if (keeper) keeper.save({ position: step.position, epoch: state.epoch }, end);
+        if (step.call === 'onReset') open();
       }
     } catch (error) {
       end(error);
@@ -148,51 +113,44 @@ export function follow<M extends EventMap>(client: Client, to: Target, options: 
   };
 
   const route: Route = {
-    request: () => {
+    request() {
       state = { ...state, phase: 'subscribing' };
       publish();
-      return {
-        to,
-        after: state.received,
-        ...(state.epoch && { epoch: state.epoch }),
-        ...(filters.length && { filter: filters.length > 1 ? { and: filters } : filters[0]! }),
-      };
+      return { to, after: state.received, epoch: state.epoch, filter: where };
     },
     receive(message) {
       if (message.type === 'unsubscribed' || message.type === 'error') {
-        const code = message.code;
-        if (message.type === 'error' && message.retryable) {
-          halt();
-          retry = setTimeout(open, message.retry_after_ms ?? 1_000);
-        } else end(new TidewireError(code ?? 'unsubscribed', 'message' in message ? message.message : undefined));
+        if (message.retryable) {
+          pause();
+          retry = setTimeout(open, ('retry_after_ms' in message && message.retry_after_ms) || 1_000);
+        } else end(new TidewireError(message.code ?? message.type, message.message));
         return;
       }
       const [next, more] = receive(state, message, link.welcome()?.epoch);
       state = next;
       if (message.type === 'reset') {
-        halt();
-        steps = [...more];
-      } else {
-        for (const step of more) steps.push(step);
-        if (steps.length >= buffer && !full) {
-          full = true;
-          halt();
-        }
+        pause();
+        steps = [];
       }
+      steps.push(...more);
+      if (steps.length >= buffer && !full) {
+        full = true;
+        pause();
+      }
+      publish();
       void pump();
     },
   };
 
-  const start = async (): Promise<void> => {
+  void (async () => {
     try {
-      const saved = durable && cursor ? await cursor.load(durable) : undefined;
+      const saved = keeper && (await keeper.load());
       if (saved && state.phase !== 'ended') state = begin(saved.position, saved.epoch);
       open();
     } catch (error) {
       end(error);
     }
-  };
-  void start();
+  })();
 
   return { getSnapshot: store.getSnapshot, subscribe: store.subscribe, stop: () => end() };
 }

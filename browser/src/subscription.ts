@@ -5,7 +5,7 @@
  * callback has run, and is what a restart resumes from. A reconnect resumes from `received`, because
  * what lies between the two is still waiting here.
  */
-import type { After, RecordedEvent, ResetReason, SubscriptionMessage } from './wire.js';
+import type { After, ErrorMessage, RecordedEvent, ResetReason, SubscriptionMessage } from './wire.js';
 
 /** Where a subscription stands. */
 export type Phase = 'waiting' | 'subscribing' | 'catching_up' | 'live' | 'behind' | 'ended';
@@ -21,73 +21,74 @@ export interface SubscriptionState {
   readonly epoch: string | undefined;
 }
 
-/** What is handed to the application, in order. Each but a reset moves `position` once it was. */
-export type Step =
-  | { readonly kind: 'event'; readonly position: number; readonly event: RecordedEvent }
-  | { readonly kind: 'scanned'; readonly position: number }
-  | { readonly kind: 'live' | 'behind'; readonly position: number; readonly lag: number }
-  | { readonly kind: 'reset'; readonly position: number; readonly reason: ResetReason };
+/** How far behind a subscription is, in positions. */
+export interface Behind {
+  readonly position: number;
+  readonly lag: number;
+}
 
-/** The messages that move a subscription; a heartbeat's position for it comes as `scanned`. */
-export type SubscriptionInput = Exclude<SubscriptionMessage, { type: 'unsubscribed' }> | { readonly type: 'scanned'; readonly position: number };
+/** What the application is told, in order: the callback's name and what it is given. `position` holds once it has run. */
+export type Step = { readonly position: number } & (
+  | { readonly call: 'onEvent'; readonly value: RecordedEvent }
+  | { readonly call: 'onScanned'; readonly value: number }
+  | { readonly call: 'onLive'; readonly value: number }
+  | { readonly call: 'onBehind'; readonly value: Behind }
+  | { readonly call: 'onReset'; readonly value: ResetReason }
+);
+
+/** A message about a subscription; a heartbeat's position for it comes as `scanned`. */
+export type SubscriptionInput = SubscriptionMessage | ErrorMessage | { readonly type: 'scanned'; readonly position: number };
+
+/** The messages that move a subscription on. */
+export type Progress = Exclude<SubscriptionInput, { type: 'unsubscribed' | 'error' }>;
 
 /** The beginning, or a saved position with its epoch. */
-export const begin = (after: After, epoch?: string): SubscriptionState => ({
-  phase: 'waiting',
-  position: after,
-  received: after,
-  epoch,
-});
+export const begin = (after: After, epoch?: string): SubscriptionState => ({ phase: 'waiting', position: after, received: after, epoch });
 
-const beyond = (position: number, received: After): boolean => typeof received === 'string' || position > received;
+/** Whether a position is new; what is no position is the peer's error. */
+const isNew = (position: number, received: After): boolean => {
+  if (!Number.isSafeInteger(position)) throw position;
+  // Nothing is at or below 'start' and 'end'.
+  return !(position <= (received as number));
+};
 
-/** What `message` makes of the state, and the steps that it brings. `epoch` is the connection's. */
-export const receive = (
-  state: SubscriptionState,
-  message: SubscriptionInput,
-  epoch: string | undefined,
-): readonly [SubscriptionState, readonly Step[]] => {
+/** What `message` makes of the state, and the steps that it brings. `epoch` is the connection's. Throws at a malformed message. */
+export const receive = (state: SubscriptionState, message: Progress, epoch: string | undefined): readonly [SubscriptionState, readonly Step[]] => {
+  const steps: Step[] = [];
+  let { phase, received, position } = state;
   switch (message.type) {
-    case 'subscribed': {
-      const { after } = message;
-      const fresh = typeof state.received === 'string';
-      return [
-        {
-          phase: 'catching_up',
-          position: typeof state.position === 'string' ? after : state.position,
-          received: fresh ? after : state.received,
-          epoch,
-        },
-        [],
-      ];
-    }
-    case 'events': {
-      const steps: Step[] = [];
-      let { received } = state;
-      for (const event of message.events) {
-        const { position } = event;
-        if (beyond(position, received)) {
-          received = position;
-          steps.push({ kind: 'event', position, event });
+    case 'subscribed':
+      phase = 'catching_up';
+      if (typeof received === 'string') received = position = message.after;
+      return [{ phase, position, received, epoch }, steps];
+    case 'reset':
+      position = message.first - 1;
+      isNew(position, position);
+      return [begin(position, epoch), [{ call: 'onReset', value: message.reason, position }]];
+    case 'events':
+      for (const value of message.events) {
+        if (isNew(value.position, received)) {
+          received = value.position;
+          steps.push({ call: 'onEvent', value, position: received });
         }
       }
-      return [{ ...state, received }, steps];
-    }
-    case 'reset': {
-      const position = message.first - 1;
-      return [{ phase: 'waiting', position, received: position, epoch }, [{ kind: 'reset', position, reason: message.reason }]];
-    }
-    case 'scanned': {
-      const { position } = message;
-      return beyond(position, state.received) ? [{ ...state, received: position }, [{ kind: 'scanned', position }]] : [state, []];
-    }
+      break;
     default: {
-      const { type: kind, lag = 0 } = message;
-      // What was scanned up to here was sent before, so nothing older can follow.
-      const position = beyond(message.position, state.received) ? message.position : (state.received as number);
-      return [{ ...state, phase: kind, received: position }, [{ kind, position, lag }]];
+      // Whatever matched up to here was sent before.
+      if (isNew(message.position, received)) received = message.position;
+      position = received as number;
+      if (message.type === 'scanned') steps.push({ call: 'onScanned', value: position, position });
+      else {
+        phase = message.type;
+        steps.push(
+          phase === 'live'
+            ? { call: 'onLive', value: position, position }
+            : { call: 'onBehind', value: { position, lag: message.lag ?? 0 }, position },
+        );
+      }
     }
   }
+  return [{ ...state, phase, received }, steps];
 };
 
 /** The state once the application has handled everything up to `position`. */

@@ -26,7 +26,7 @@ export interface RecordedEvent<Type extends string = string, Data = Json> {
   readonly id: string;
   /** When the server recorded it. */
   readonly at: string;
-  /** JSON data; absent for a binary payload. */
+  /** JSON data; `undefined` for a binary payload. */
   readonly data: Data;
   /** A binary payload, with its media type in `content_type`. */
   readonly data_base64?: string;
@@ -36,14 +36,13 @@ export interface RecordedEvent<Type extends string = string, Data = Json> {
   readonly attempt?: number;
 }
 
-/** An event to append. */
-export interface NewEvent<Type extends string = string, Data = Json> {
+/** An event to append: JSON data, or other bytes in base64 with their media type. */
+export type NewEvent<Type extends string = string, Data = Json> = {
   /** A UUID. Default: one of version 7 is made. */
   readonly id?: string;
   readonly type: Type;
-  readonly data: Data;
   readonly meta?: Json;
-}
+} & ({ readonly data: Data } | { readonly data_base64: string; readonly content_type: string });
 
 /** What a stream must look like for an append to happen: a number is its last revision. */
 export type Expected = 'any' | 'no_stream' | 'exists' | number;
@@ -62,18 +61,18 @@ export interface Limits {
 export interface Subscribe {
   readonly sub: number;
   readonly to: Target;
-  readonly after?: After;
-  readonly epoch?: string;
-  readonly filter?: Filter;
+  readonly after?: After | undefined;
+  readonly epoch?: string | undefined;
+  readonly filter?: Filter | undefined;
 }
 
 export type ClientMessage =
   | {
       readonly type: 'hello';
       readonly protocol: 1;
-      readonly token?: string;
-      readonly client?: string;
-      readonly epoch?: string;
+      readonly token?: string | undefined;
+      readonly client?: string | undefined;
+      readonly epoch?: string | undefined;
       readonly subscriptions?: readonly Subscribe[];
     }
   | ({ readonly type: 'subscribe' } & Subscribe)
@@ -95,6 +94,7 @@ export interface Welcome {
   readonly head: number;
   readonly heartbeat_ms: number;
   readonly limits?: Limits;
+  readonly reconnect?: { readonly min_ms: number; readonly max_ms: number; readonly spread_ms: number };
 }
 
 export interface ErrorMessage {
@@ -111,7 +111,13 @@ export interface ErrorMessage {
 /** What a server says about one subscription. */
 export type SubscriptionMessage =
   | { readonly type: 'subscribed'; readonly sub: number; readonly head: number; readonly after: number; readonly resumed: boolean }
-  | { readonly type: 'unsubscribed'; readonly sub: number; readonly code?: string }
+  | {
+      readonly type: 'unsubscribed';
+      readonly sub: number;
+      readonly code?: string;
+      readonly message?: string;
+      readonly retryable?: boolean;
+    }
   | { readonly type: 'reset'; readonly sub: number; readonly reason: ResetReason; readonly first: number }
   | { readonly type: 'events'; readonly sub: number; readonly events: readonly RecordedEvent[] }
   | { readonly type: 'live' | 'behind'; readonly sub: number; readonly position: number; readonly lag?: number };

@@ -33,6 +33,8 @@ mod limits;
 mod memory;
 #[cfg(feature = "store")]
 mod plan;
+#[cfg(all(test, feature = "store"))]
+mod plan_model;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 #[cfg(feature = "store")]
@@ -45,6 +47,8 @@ mod stats;
 mod store;
 #[cfg(feature = "store")]
 mod writer;
+#[cfg(all(test, feature = "store"))]
+mod writer_faults;
 
 #[cfg(feature = "store")]
 pub use error::{AppendError, ReadError};

@@ -196,7 +196,8 @@ pub struct Page {
     /// The log's head, read in the same snapshot as the events or before it. Only positions up
     /// to it are in the page.
     pub head: GlobalPosition,
-    /// Whether the page was cut at its limit, so that there may be more. A page that was not cut
+    /// Whether the page was cut, so that there may be more: at its limit, or earlier where its
+    /// payloads grew large. A page that was cut has at least one event; one that was not cut
     /// means that everything up to `head` (or `until`) was looked at.
     pub more: bool,
 }

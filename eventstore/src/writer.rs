@@ -15,13 +15,12 @@ use std::{
     collections::VecDeque,
     future::Future,
     pin::pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, Instant as StdInstant},
 };
 
 use tokio::{
-    sync::{broadcast, oneshot},
-    task::JoinHandle,
+    sync::{broadcast, oneshot, watch},
     time::{Instant, sleep, sleep_until},
 };
 
@@ -66,6 +65,10 @@ pub(crate) trait Backend: Send + 'static {
 
 /// Why a group was not committed, as far as the backend knows.
 #[derive(Debug)]
+#[cfg_attr(
+    not(any(feature = "sqlite", feature = "postgres")),
+    allow(dead_code, reason = "memory cannot fail")
+)]
 pub(crate) enum CommitError {
     /// The database refused the rows; nothing was recorded, the connection is good. The reason
     /// names the database's code and text.
@@ -91,7 +94,8 @@ impl From<Away> for CommitError {
 #[derive(Debug)]
 pub(crate) struct Writer {
     shared: Arc<Shared>,
-    task: Mutex<Option<JoinHandle<()>>>,
+    /// Ends with the task, which owns the sender.
+    running: watch::Receiver<()>,
 }
 
 #[derive(Debug)]
@@ -115,8 +119,15 @@ impl Writer {
             stats: WriterStats::default(),
             limits,
         });
-        let task = Task { shared: Arc::clone(&shared), backend, parts: VecDeque::new() };
-        Self { shared, task: Mutex::new(Some(tokio::spawn(task.run()))) }
+        let (until_end, running) = watch::channel(());
+        let task = Task {
+            shared: Arc::clone(&shared),
+            backend,
+            parts: VecDeque::new(),
+            _until_end: until_end,
+        };
+        tokio::spawn(task.run());
+        Self { shared, running }
     }
 
     /// Checks `append` against the limits and queues it. Never waits.
@@ -159,12 +170,9 @@ impl Writer {
     /// Idempotent; every caller returns after the writer has ended.
     pub(crate) async fn close(&self) {
         self.shared.queue.close();
-        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(task) = task
-            && let Err(error) = task.await
-        {
-            tracing::error!(%error, "the log's writer ended abnormally");
-        }
+        let mut running = self.running.clone();
+        // Nothing is ever sent: the wait ends when the sender is gone.
+        while running.changed().await.is_ok() {}
     }
 }
 
@@ -182,6 +190,16 @@ struct Task<B> {
     /// Groups taken from the queue and not answered yet, oldest first. More than one only while
     /// a group that failed on its data is being halved.
     parts: VecDeque<Group>,
+    _until_end: watch::Sender<()>,
+}
+
+impl<B> Drop for Task<B> {
+    /// However the task ends, nobody goes on waiting for it: a dropped answer says that the
+    /// store is closing.
+    fn drop(&mut self) {
+        self.shared.queue.close();
+        drop(self.shared.queue.expire(Instant::now()));
+    }
 }
 
 impl<B: Backend> Task<B> {
@@ -246,7 +264,12 @@ impl<B: Backend> Task<B> {
         loop {
             match self.backend.resolve(&plan).await {
                 Ok(true) => return self.settle(group, plan),
-                Ok(false) => return self.parts.push_front(group),
+                Ok(false) => {
+                    // Nothing was recorded, so from here on the group waits like any other.
+                    self.parts.push_front(group);
+                    sleep(backoff.next()).await;
+                    return self.expire();
+                }
                 Err(away) => tracing::warn!(reason = %away.0, "commit still in doubt"),
             }
             self.expire();
@@ -268,7 +291,7 @@ impl<B: Backend> Task<B> {
     /// requests expire, those at hand as well as those queued.
     async fn wait_for_database(&mut self, away: &Away) {
         tracing::warn!(reason = %away.0, "the log's database is away; appends wait");
-        let Self { shared, backend, parts } = self;
+        let Self { shared, backend, parts, .. } = self;
         let reconnected = async {
             let mut backoff = Backoff::default();
             loop {
@@ -286,11 +309,14 @@ impl<B: Backend> Task<B> {
                 fail_queued_before(parts, &shared.queue, Instant::now());
                 return;
             }
-            tokio::select! {
-                () = &mut reconnected => break,
-                () = shared.next_expiry(parts) => {}
-            }
+            let back = tokio::select! {
+                () = &mut reconnected => true,
+                () = shared.next_expiry(parts) => false,
+            };
             shared.expire(parts);
+            if back {
+                break;
+            }
         }
         tracing::info!("the log's database is back");
     }

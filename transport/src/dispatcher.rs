@@ -3,7 +3,7 @@
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 
-use actix::{Actor, Context, Handler, Message, MessageResult};
+use actix::{Actor, AsyncContext, Context, Handler, Message, MessageResult};
 use tidewire_eventstore::{GlobalPosition, TailBatch};
 use tidewire_protocol::{Epoch, session::Input};
 
@@ -39,8 +39,11 @@ pub(crate) struct Batch(pub(crate) TailBatch);
 impl Handler<Batch> for Dispatcher {
     type Result = ();
 
-    fn handle(&mut self, Batch(batch): Batch, _: &mut Context<Self>) {
-        self.worker.hub.borrow_mut().dispatch(&batch.events, batch.committed_at);
+    fn handle(&mut self, Batch(batch): Batch, ctx: &mut Context<Self>) {
+        let holding = self.worker.hub.borrow_mut().dispatch(&batch.events, batch.committed_at);
+        for held in holding {
+            ctx.run_later(held.delay, move |this, _| this.worker.hub.borrow_mut().flush(held));
+        }
     }
 }
 

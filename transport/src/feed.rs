@@ -67,7 +67,7 @@ impl Feed {
     /// How far the log was looked at, with everything matching handed to the socket.
     pub(crate) fn looked_at(&mut self, hub: &Hub<SessionCell>) -> GlobalPosition {
         if self.lag(hub) == 0 {
-            self.position = self.position.max(hub.last());
+            self.position = self.position.max(hub.scanned(self.seat));
         }
         self.position
     }
@@ -103,7 +103,7 @@ impl Feed {
                             return (Some(entry.frame.clone()), None);
                         }
                         Next::Empty => {
-                            self.position = self.position.max(hub.last());
+                            self.position = self.position.max(hub.scanned(self.seat));
                             return (None, None);
                         }
                         Next::Fallen => {
@@ -133,7 +133,7 @@ impl Feed {
                     }
                 },
                 Source::Seeking => {
-                    let attached = worker.hub.borrow().attach(self.seat, self.position);
+                    let attached = worker.hub.borrow_mut().attach(self.seat, self.position);
                     if let Some(cursor) = attached {
                         self.source = Source::Live(cursor);
                         metrics.subscriptions_behind.fetch_sub(1, Relaxed);

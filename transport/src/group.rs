@@ -9,7 +9,7 @@ use std::{
     collections::{HashMap, VecDeque},
     rc::Rc,
     sync::{Arc, atomic::Ordering::Relaxed},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::{Bytes, BytesMut};
@@ -56,6 +56,12 @@ impl GroupKey {
         only.into_iter().flatten().filter_map(|name| EventType::recorded(name).ok()).collect()
     }
 
+    /// How long an event may wait for others.
+    fn delay(&self) -> Option<Duration> {
+        let delay = self.feed.batch.max_delay_ms.filter(|ms| *ms > 0)?;
+        Some(Duration::from_millis(delay.into()))
+    }
+
     /// Most events in one frame.
     fn frame_events_max(&self) -> usize {
         let wish = self.feed.batch.max_events.map_or(usize::MAX, |max| max.get() as usize);
@@ -85,6 +91,25 @@ struct Group<M> {
     members: Slab<Rc<M>>,
     /// The events of the batch at hand that this group wants, by index.
     wanted: Vec<u32>,
+    /// Events that wait for others, where the group's members wish for fewer frames.
+    held: Vec<RecordedEvent>,
+}
+
+impl<M> Group<M> {
+    /// Everything through this position is in the log or does not match, if the worker has looked
+    /// through `last`.
+    fn scanned(&self, last: GlobalPosition) -> GlobalPosition {
+        self.held.first().map_or(last, |event| event.position.previous())
+    }
+}
+
+/// Names a group that holds events back, to be [flushed](Hub::flush) after a delay.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Held {
+    group: GroupId,
+    serial: u64,
+    /// How long the events may wait.
+    pub(crate) delay: Duration,
 }
 
 /// The groups of one worker.
@@ -149,6 +174,7 @@ impl<M: Member> Hub<M> {
                     log: ShortLog::new(self.last),
                     members: Slab::new(),
                     wanted: Vec::new(),
+                    held: Vec::new(),
                 });
                 self.interest.add(&key.feed.target, group);
                 self.by_key.insert(key, group);
@@ -181,9 +207,16 @@ impl<M: Member> Hub<M> {
         (group.query.clone(), group.serial)
     }
 
-    /// See [`ShortLog::attach`].
-    pub(crate) fn attach(&self, seat: Seat, position: GlobalPosition) -> Option<Cursor> {
+    /// See [`ShortLog::attach`]. What is held back goes out first: a reader inside of it could
+    /// never connect.
+    pub(crate) fn attach(&mut self, seat: Seat, position: GlobalPosition) -> Option<Cursor> {
+        self.release(seat.group);
         self.groups[seat.group].log.attach(position)
+    }
+
+    /// How far the log was looked at for a group's members.
+    pub(crate) fn scanned(&self, seat: Seat) -> GlobalPosition {
+        self.groups[seat.group].scanned(self.last)
     }
 
     /// See [`ShortLog::next`].
@@ -199,16 +232,24 @@ impl<M: Member> Hub<M> {
     /// Takes a batch: the events after `last`, in order. A batch that begins later means that one
     /// was missed; then every log starts anew behind the hole, and whoever had not got that far
     /// reads the store.
-    pub(crate) fn dispatch(&mut self, events: &[RecordedEvent], committed_at: Option<Instant>) {
+    ///
+    /// Returns the groups that have begun to hold events back.
+    pub(crate) fn dispatch(
+        &mut self,
+        events: &[RecordedEvent],
+        committed_at: Option<Instant>,
+    ) -> Vec<Held> {
         let seen = events.partition_point(|event| event.position <= self.last);
         let events = &events[seen..];
-        let (Some(first), Some(last)) = (events.first(), events.last()) else { return };
+        let (Some(first), Some(last)) = (events.first(), events.last()) else {
+            return Vec::new();
+        };
         if first.position > self.last.next() {
             self.skip_to(first.position.previous());
         }
         self.last = last.position;
         if self.interest.is_empty() {
-            return;
+            return Vec::new();
         }
 
         for (index, event) in events.iter().enumerate() {
@@ -224,17 +265,61 @@ impl<M: Member> Hub<M> {
         }
 
         self.encoder.begin(events.len());
+        let (mut holding, mut full) = (Vec::new(), Vec::new());
         for id in std::mem::take(&mut self.touched) {
-            self.publish(id, events, committed_at);
+            let group = &mut self.groups[id];
+            let mut wanted = std::mem::take(&mut group.wanted);
+            match group.key.delay() {
+                None => self.publish(id, events, &wanted, committed_at),
+                Some(delay) => {
+                    if group.held.is_empty() {
+                        holding.push(Held { group: id, serial: group.serial, delay });
+                    }
+                    group.held.extend(wanted.iter().map(|index| events[*index as usize].clone()));
+                    if group.held.len() >= group.key.frame_events_max() {
+                        full.push(id);
+                    }
+                }
+            }
+            wanted.clear();
+            self.groups[id].wanted = wanted;
+        }
+        for id in full {
+            self.release(id);
         }
         self.evict();
+        holding
     }
 
-    /// Encodes what group `id` wants of `events`, and wakes its members.
-    fn publish(&mut self, id: GroupId, events: &[RecordedEvent], committed_at: Option<Instant>) {
+    /// Sends what a group has held back for long enough.
+    pub(crate) fn flush(&mut self, held: Held) {
+        if self.groups.get(held.group).is_some_and(|group| group.serial == held.serial) {
+            self.release(held.group);
+            self.evict();
+        }
+    }
+
+    /// Publishes what group `id` holds back.
+    fn release(&mut self, id: GroupId) {
+        let events = std::mem::take(&mut self.groups[id].held);
+        if events.is_empty() {
+            return;
+        }
+        self.encoder.begin(events.len());
+        let wanted: Vec<u32> = (0..events.len() as u32).collect();
+        self.publish(id, &events, &wanted, None);
+    }
+
+    /// Encodes the `wanted` of `events` for group `id`, and wakes its members.
+    fn publish(
+        &mut self,
+        id: GroupId,
+        events: &[RecordedEvent],
+        wanted: &[u32],
+        committed_at: Option<Instant>,
+    ) {
         let group = &mut self.groups[id];
-        let wanted = std::mem::take(&mut group.wanted);
-        let mut rest = &wanted[..];
+        let mut rest = wanted;
         while !rest.is_empty() {
             let (frame, taken) = self.encoder.frame(&group.key, events, rest);
             self.log_bytes += frame.len();
@@ -253,8 +338,6 @@ impl<M: Member> Hub<M> {
         for (_, member) in &group.members {
             member.wake();
         }
-        group.wanted = wanted;
-        group.wanted.clear();
     }
 
     /// Learns that the log goes through `head` although its events did not come here.
@@ -266,6 +349,7 @@ impl<M: Member> Hub<M> {
         self.metrics.log_restarts.fetch_add(1, Relaxed);
         let mut freed = 0;
         for (_, group) in &mut self.groups {
+            group.held.clear();
             freed += group.log.restart(head).1;
             for (_, member) in &group.members {
                 member.wake();

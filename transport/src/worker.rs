@@ -115,7 +115,7 @@ impl Worker {
         };
         let shelf_key = (serial, key.after);
         let leads_on =
-            |scanned| scanned > position && self.hub.borrow().attach(seat, scanned).is_some();
+            |scanned| scanned > position && self.hub.borrow_mut().attach(seat, scanned).is_some();
         let (slot, first) = self.shelf.borrow_mut().ask(shelf_key, reader, leads_on);
         if first {
             let (worker, group, filled) = (Rc::downgrade(self), group.clone(), slot.clone());

@@ -20,6 +20,8 @@ export interface FakeServer {
   readonly connections: () => number;
   /** Sends a message to every client, as it is. */
   send(message: ServerMessage): void;
+  /** Sends every client any text. */
+  sendText(text: string): void;
   /** Sends every client a heartbeat. */
   heartbeat(): void;
   /** Closes every connection; without a code as if the network had. */
@@ -59,7 +61,7 @@ export function createFakeServer(log: FakeLog = createFakeLog()): FakeServer {
         opened++;
         this.readyState = 1;
         live.add(this);
-        this.session = log.session((message) => this.deliver(message));
+        this.session = log.session((message) => this.deliver(JSON.stringify(message)));
         this.#emit('open', {});
       });
     }
@@ -81,8 +83,7 @@ export function createFakeServer(log: FakeLog = createFakeLog()): FakeServer {
       if (this.readyState < 2) this.end(code, reason, true);
     }
 
-    deliver(message: ServerMessage): void {
-      const data = JSON.stringify(message);
+    deliver(data: string): void {
       queueMicrotask(() => {
         if (!stalled && this.readyState === 1) this.#emit('message', { data });
       });
@@ -106,7 +107,8 @@ export function createFakeServer(log: FakeLog = createFakeLog()): FakeServer {
     received,
     opened: () => opened,
     connections: () => live.size,
-    send: (message) => live.forEach((socket) => socket.deliver(message)),
+    send: (message) => live.forEach((socket) => socket.deliver(JSON.stringify(message))),
+    sendText: (text) => live.forEach((socket) => socket.deliver(text)),
     heartbeat: () => live.forEach((socket) => socket.session!.heartbeat()),
     cut: (code = 1006, reason = '') => live.forEach((socket) => socket.end(code, reason, code !== 1006)),
     refuse(value) {

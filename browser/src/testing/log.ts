@@ -90,11 +90,9 @@ export function createFakeLog(): FakeLog {
           position: head() + 1,
           stream,
           revision: ++revision,
-          type: event.type,
-          id: event.id ?? uuidv7(),
           at: new Date().toISOString(),
-          data: event.data,
-          ...(event.meta !== undefined && { meta: event.meta }),
+          id: uuidv7(),
+          ...(event as NewEvent & { data: Json }),
         });
       }
       revisions.set(stream, revision);

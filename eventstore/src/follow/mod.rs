@@ -5,6 +5,8 @@
 //! which is pure: news of commits and pages of the store go in, what to hand on and what to read
 //! comes out.
 
+#[cfg(test)]
+mod interleavings;
 mod sequencer;
 mod stream;
 mod tail;

@@ -17,15 +17,17 @@ const KEPT_MAX: usize = 64;
 pub(super) enum Next {
     /// Hand these events on.
     Emit(Batch),
-    /// Read the events after the first position up to and including the second, and give the
-    /// page to [`Sequencer::page`].
+    /// Read the events after the first position up to and including the second. Until
+    /// [`Sequencer::page`] or [`Sequencer::unanswered`] tells what came of it, nothing else is
+    /// asked for.
     Read {
         /// The page begins after it.
         after: GlobalPosition,
         /// The page ends with it.
         until: GlobalPosition,
     },
-    /// Everything known was handed on: wait for news, and look at the head now and then.
+    /// Everything known was handed on, or what was asked for has not come: wait for that and for
+    /// news, and look at the head now and then.
     Wait,
 }
 
@@ -53,12 +55,24 @@ impl Batch {
     }
 }
 
-#[derive(Debug)]
+/// A question to the store.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    after: GlobalPosition,
+    until: GlobalPosition,
+    /// The farthest head told of since the question was put.
+    heard: GlobalPosition,
+}
+
+/// The state. See the module.
+#[derive(Debug, Clone)]
 pub(super) struct Sequencer {
     /// Everything up to here was handed on.
     last: GlobalPosition,
     /// Somebody said that the log reaches up to here. At least `last`; perhaps too far.
     known: GlobalPosition,
+    /// What was asked for, where no answer came yet.
+    asked: Option<Asked>,
     /// News ahead of a hole, in order.
     kept: VecDeque<Batch>,
     /// A page that was read and waits to be handed on.
@@ -68,7 +82,7 @@ pub(super) struct Sequencer {
 impl Sequencer {
     /// Starts after `after`.
     pub(super) fn new(after: GlobalPosition) -> Self {
-        Self { last: after, known: after, kept: VecDeque::new(), page: None }
+        Self { last: after, known: after, asked: None, kept: VecDeque::new(), page: None }
     }
 
     /// Everything up to here was handed on.
@@ -92,13 +106,23 @@ impl Sequencer {
     /// News that the log reaches up to `head`.
     pub(super) fn head(&mut self, head: GlobalPosition) {
         self.known = self.known.max(head);
+        if let Some(asked) = &mut self.asked {
+            asked.heard = asked.heard.max(head);
+        }
     }
 
-    /// The answer to [`Next::Read`] with these bounds.
-    pub(super) fn page(&mut self, after: GlobalPosition, until: GlobalPosition, page: Page) {
-        // The store's word on the head stands above hearsay, but not above batches seen.
+    /// What was asked for will not come: it may be asked for again.
+    pub(super) fn unanswered(&mut self) {
+        self.asked = None;
+    }
+
+    /// The page that was asked for.
+    pub(super) fn page(&mut self, page: Page) {
+        let Some(Asked { after, until, heard }) = self.asked.take() else { return };
+        // The store's word on the head stands above hearsay from before it was asked, but not
+        // above what was heard since, nor above batches seen.
         let seen = self.kept.back().and_then(Batch::last).unwrap_or_default();
-        self.known = page.head.max(seen).max(self.last);
+        self.known = page.head.max(heard).max(seen).max(self.last);
         if after != self.last {
             return;
         }
@@ -134,7 +158,7 @@ impl Sequencer {
             match batch.first() {
                 Some(first) if first > self.last.next() => {
                     self.kept.push_front(batch);
-                    return Next::Read { after: self.last, until: first.previous() };
+                    return self.ask(first.previous());
                 }
                 _ => {
                     let batch = batch.after(self.last);
@@ -142,15 +166,29 @@ impl Sequencer {
                 }
             }
         }
-        if self.known > self.last {
-            Next::Read { after: self.last, until: self.known }
-        } else {
-            Next::Wait
+        if self.known > self.last { self.ask(self.known) } else { Next::Wait }
+    }
+
+    fn ask(&mut self, until: GlobalPosition) -> Next {
+        if self.asked.is_some() {
+            return Next::Wait;
         }
+        let after = self.last;
+        self.asked = Some(Asked { after, until, heard: GlobalPosition::START });
+        Next::Read { after, until }
     }
 
     fn emit(&mut self, batch: Batch) -> Next {
         self.last = batch.last().unwrap_or(self.last);
         Next::Emit(batch)
+    }
+
+    /// All that decides what happens next, in short.
+    #[cfg(test)]
+    pub(super) fn outline(&self) -> String {
+        let span = |batch: &Batch| (batch.first(), batch.last());
+        let kept: Vec<_> = self.kept.iter().map(span).collect();
+        let page = self.page.as_ref().map(span);
+        format!("{} {} {:?} {kept:?} {page:?}", self.last, self.known, self.asked)
     }
 }

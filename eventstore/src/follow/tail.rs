@@ -75,19 +75,13 @@ pub struct LogTail {
 
 /// A question to the store that has no answer yet.
 enum Asked {
-    Page {
-        after: GlobalPosition,
-        until: GlobalPosition,
-        answer: BoxFuture<'static, Result<Page, ReadError>>,
-    },
-    Head {
-        answer: BoxFuture<'static, Result<LogHead, ReadError>>,
-    },
+    Page(BoxFuture<'static, Result<Page, ReadError>>),
+    Head(BoxFuture<'static, Result<LogHead, ReadError>>),
 }
 
 /// The store's answer.
 enum Answer {
-    Page { after: GlobalPosition, until: GlobalPosition, page: Page },
+    Page(Page),
     Head(LogHead),
 }
 
@@ -149,13 +143,13 @@ impl LogTail {
 
     fn ask_page(&mut self, after: GlobalPosition, until: GlobalPosition) {
         if self.asked.is_some() || self.paused() {
+            self.sequencer.unanswered();
             return;
         }
         let mut read = Read::after(Target::All, after, self.config.page_limit);
         read.until = Some(until);
         let store = Arc::clone(&self.store);
-        let answer = Box::pin(async move { store.read(read).await });
-        self.asked = Some(Asked::Page { after, until, answer });
+        self.asked = Some(Asked::Page(Box::pin(async move { store.read(read).await })));
     }
 
     fn ask_head(&mut self) {
@@ -163,8 +157,7 @@ impl LogTail {
             return;
         }
         let store = Arc::clone(&self.store);
-        let answer = Box::pin(async move { store.head().await });
-        self.asked = Some(Asked::Head { answer });
+        self.asked = Some(Asked::Head(Box::pin(async move { store.head().await })));
     }
 
     /// Waits for news, for the store's answer, or until it may be asked (again).
@@ -190,9 +183,9 @@ impl LogTail {
 
     fn take_answer(&mut self, answer: Result<Answer, ReadError>) {
         match answer {
-            Ok(Answer::Page { after, until, page }) => {
+            Ok(Answer::Page(page)) => {
                 self.pause = None;
-                self.sequencer.page(after, until, page);
+                self.sequencer.page(page);
             }
             Ok(Answer::Head(head)) => {
                 self.pause = None;
@@ -200,6 +193,7 @@ impl LogTail {
                 self.head_due = Instant::now() + self.config.head_poll;
             }
             Err(error) => {
+                self.sequencer.unanswered();
                 let pause = self.pause.map_or(self.config.backoff_min, |(_, pause)| pause);
                 tracing::warn!(%error, after = self.position().get(), "cannot read the log");
                 let next = (pause * 2).min(self.config.backoff_max);
@@ -235,11 +229,8 @@ async fn receive(feed: &mut Option<CommitFeed>) -> Result<Commit, RecvError> {
 /// The store's answer; never, where nothing was asked.
 async fn answered(asked: &mut Option<Asked>) -> Result<Answer, ReadError> {
     match asked {
-        Some(Asked::Page { after, until, answer }) => {
-            let page = answer.await?;
-            Ok(Answer::Page { after: *after, until: *until, page })
-        }
-        Some(Asked::Head { answer }) => Ok(Answer::Head(answer.await?)),
+        Some(Asked::Page(answer)) => answer.await.map(Answer::Page),
+        Some(Asked::Head(answer)) => answer.await.map(Answer::Head),
         None => std::future::pending().await,
     }
 }

@@ -177,6 +177,7 @@ close_codes! {
     TOO_BIG = 1009, "A message is larger than welcome.limits allows.";
     INTERNAL = 1011, "The server failed; its log says more.";
     DRAIN = 4001, "The server is shutting down; come back after the delay that goodbye names.";
+    NEW_EPOCH = 4002, "The log has begun a new epoch; come back, and resume or be reset.";
     NO_PROGRESS = 4008, "Bytes were waiting and nothing moved in either direction for too long.";
     NO_PONG = 4012, "A ping was not answered in time.";
     MALFORMED = 4501, "A message is not JSON.";

@@ -19,7 +19,7 @@ fn cases(file: &str) -> Vec<Value> {
 fn hex(text: &str) -> Vec<u8> {
     (0..text.len())
         .step_by(2)
-        .map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap())
+        .map(|at| u8::from_str_radix(&text[at..at + 2], 16).expect("hex"))
         .collect()
 }
 
@@ -101,7 +101,11 @@ fn client_messages_mean_what_the_vectors_say() {
                 }
                 Err(refusal) => {
                     let expected = &reply["error"];
-                    assert_eq!(*refusal.error.code, *expected["code"].as_str().unwrap(), "{name}");
+                    assert_eq!(
+                        *refusal.error.code,
+                        *expected["code"].as_str().expect("code"),
+                        "{name}"
+                    );
                     let id = refusal.id.as_ref().map(|id| id.as_str());
                     assert_eq!(id, expected["id"].as_str(), "{name}");
                     let sub = refusal.sub.map(|sub| u64::from(sub.get()));

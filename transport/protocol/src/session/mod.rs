@@ -242,10 +242,12 @@ impl Session {
                 Phase::Closing(code) | Phase::Draining(code) => code,
                 _ => CloseCode::ABNORMAL,
             }),
+            (Input::Broken(_), Phase::Closing(code)) => self.finish(code),
             (Input::Message(Message::Close(reason)), phase) => self.peer_closes(reason, phase),
             (Input::Timeout(activity), _) => self.timeout(activity, moment),
             (Input::Flushed, Phase::Closing(_)) => {
-                self.timers.set(Timer::End, moment.now + self.config.close_timeout);
+                // Never later: told again and again, this must not keep the session alive.
+                self.timers.bring_forward(Timer::End, moment.now + self.config.close_timeout);
             }
             (Input::Flushed, _) => {}
             // Whatever else a peer sends after our Close frame counts for nothing.
@@ -261,7 +263,15 @@ impl Session {
             (Input::Behind { sub, position, lag }, _) => self.feed_behind(sub, position, lag),
             (Input::FeedFailed { sub, error }, _) => self.feed_failed(sub, error),
             (Input::Positions(positions), _) => self.heartbeat(positions, moment),
-            (Input::Epochs(epochs), _) => self.info.epochs = epochs,
+            (Input::Epochs(epochs), phase) => {
+                let changed = epochs.last() != self.info.epochs.last();
+                self.info.epochs = epochs;
+                // What was sent may not be what the log holds now. Only the client knows how far
+                // it has come, so it comes back and says so.
+                if changed && phase == Phase::Ready {
+                    self.close(CloseCode::NEW_EPOCH, moment.now);
+                }
+            }
             (Input::Drain { reconnect_after }, Phase::Opening | Phase::Ready) => {
                 self.drain(reconnect_after, moment);
             }

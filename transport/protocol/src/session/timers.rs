@@ -33,6 +33,12 @@ impl Timers {
         self.0[timer as usize] = Some(at);
     }
 
+    /// Sets `timer`, unless it is due earlier.
+    pub(super) fn bring_forward(&mut self, timer: Timer, at: Instant) {
+        let earlier = self.0[timer as usize].map_or(at, |set| set.min(at));
+        self.set(timer, earlier);
+    }
+
     pub(super) fn stop(&mut self, timer: Timer) {
         self.0[timer as usize] = None;
     }

@@ -1,0 +1,62 @@
+//! One subscription as the client keeps it: what was asked for, and how far it has come.
+
+use std::time::Instant;
+
+use tidewire_eventstore::{GlobalPosition, RecordedEvent};
+use uuid::Uuid;
+
+use crate::messages::{After, FeedSpec, Sub, Subscribe};
+
+/// Where a subscription stands on the present connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// The server does not know of it; it goes into the next `hello`.
+    Unsent,
+    /// The server refused or ended it for now; it is asked again at this time.
+    Waiting(Instant),
+    /// `subscribe` was sent and not answered yet.
+    Opening,
+    /// Events come.
+    Open,
+    /// `unsubscribe` was sent; whatever still comes counts for nothing.
+    Ending,
+}
+
+/// One subscription.
+#[derive(Debug)]
+pub(super) struct Subscription {
+    pub(super) feed: FeedSpec,
+    /// Where to begin, or to go on: everything up to a position was emitted.
+    pub(super) after: After,
+    /// The epoch that the position was learnt in.
+    pub(super) epoch: Option<Uuid>,
+    pub(super) stage: Stage,
+    /// How often in a row the server refused it.
+    pub(super) refusals: u32,
+}
+
+impl Subscription {
+    /// The `subscribe` that begins or resumes it.
+    pub(super) fn request(&self, sub: Sub) -> Subscribe {
+        Subscribe { sub, feed: self.feed.clone(), after: self.after, epoch: self.epoch }
+    }
+
+    /// Whether everything up to `position` was emitted.
+    fn has(&self, position: GlobalPosition) -> bool {
+        matches!(self.after, After::Position(seen) if position <= seen)
+    }
+
+    /// Moves on to `position`, never back; whether that was a move.
+    pub(super) fn advance(&mut self, position: GlobalPosition) -> bool {
+        let moves = !self.has(position);
+        if moves {
+            self.after = After::Position(position);
+        }
+        moves
+    }
+
+    /// The events that are new, in order; the subscription moves past them.
+    pub(super) fn fresh(&mut self, events: Vec<RecordedEvent>) -> Vec<RecordedEvent> {
+        events.into_iter().filter(|event| self.advance(event.position)).collect()
+    }
+}
