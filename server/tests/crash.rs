@@ -17,7 +17,8 @@ use std::{
 };
 
 use nix::sys::signal::Signal;
-use support::{Server, wait_until};
+use serde_json::json;
+use support::{PATIENCE, Server, run_ok, socket::Socket, wait_until};
 
 const WRITERS: usize = 4;
 
@@ -84,4 +85,30 @@ fn a_server_that_is_asked_to_end_finishes_what_it_has_and_succeeds() {
         assert_eq!(status, Some(0));
         assert_nothing_is_lost(directory.path(), &told);
     }
+}
+
+#[test]
+fn a_session_is_told_when_to_come_back_and_resumes_where_it_was() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut server = Server::start(directory.path(), &[]);
+    run_ok(directory.path(), &["append", "order-1", "T"]);
+    let subscribe =
+        |after| json!({"type": "subscribe", "sub": 1, "to": {"all": true}, "after": after});
+    let mut socket = Socket::connect(&server.api);
+    socket.send(&subscribe(json!("start")));
+    assert_eq!(socket.wait_for("events", PATIENCE)["events"][0]["position"], 1);
+
+    server.running.signal(Signal::SIGTERM);
+    let goodbye = socket.wait_for("goodbye", PATIENCE);
+    assert_eq!((&goodbye["code"], &goodbye["reconnect"]), (&json!(4001), &json!(true)));
+    assert!(goodbye["after_ms"].as_u64().unwrap() <= 5000, "{goodbye}");
+    assert_eq!(socket.wait_for_close().0, 4001);
+    drop(socket);
+    assert_eq!(server.running.wait(), Some(0));
+
+    run_ok(directory.path(), &["append", "order-1", "T"]);
+    let server = Server::start(directory.path(), &[]);
+    let mut socket = Socket::connect(&server.api);
+    socket.send(&subscribe(json!(1)));
+    assert_eq!(socket.wait_for("events", PATIENCE)["events"][0]["position"], 2);
 }

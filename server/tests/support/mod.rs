@@ -4,6 +4,9 @@
 
 #![allow(dead_code, clippy::unwrap_used)] // Each test file uses its own part of this.
 
+pub(crate) mod postgres;
+pub(crate) mod socket;
+
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
