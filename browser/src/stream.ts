@@ -148,7 +148,7 @@ export function follow<M extends EventMap>(client: Client, to: Target, options: 
     open();
   })().catch(end);
 
-  return { getSnapshot: store.getSnapshot, subscribe: store.subscribe, stop: () => end() };
+  return { ...store, stop: () => end() };
 }
 
 /** Follows one stream. */
