@@ -10,7 +10,7 @@ import type { Cursor } from './cursor_types.js';
 import { TidewireError } from './error.js';
 import type { QueueOptions } from './queue.js';
 import type { Measurable } from './statistics.js';
-import { enlist, guard, type Stop } from './store.js';
+import { enlist, tell, type Stop } from './store.js';
 import type { SubscriptionInput } from './subscription.js';
 import type { ClientMessage, ServerMessage, Subscribe, Welcome } from './wire.js';
 
@@ -68,18 +68,15 @@ export function createClient(options: ClientOptions): Client {
   const { token: source } = options;
   let subs = 0;
   let welcome: Welcome | undefined;
-  /** The socket that was greeted still stands. */
-  let greeted = false;
   let askedAt = 0;
   let token: string | undefined;
-  let expired = false;
 
   const say = (message: ClientMessage): boolean => connection.send(JSON.stringify(message));
 
   const answered = (): void => connection.meter?.answered(Date.now() - askedAt);
 
   const receive = (message: ServerMessage): void => {
-    for (const listener of listeners) guard(() => listener(message));
+    tell(listeners, message);
     switch (message.type) {
       case 'welcome':
         welcome = message;
@@ -103,15 +100,15 @@ export function createClient(options: ClientOptions): Client {
 
   const connection = createConnection(options, {
     protocols: ['tidewire.v1.json'],
-    async prepare() {
+    async prepare(lastCode) {
       const last = token;
-      token = typeof source === 'function' ? await source(expired ? 'expired' : welcome ? 'reconnect' : 'connect') : source;
+      const expired = lastCode === TOKEN_EXPIRED;
+      token = typeof source === 'function' ? await source(expired ? 'expired' : lastCode ? 'reconnect' : 'connect') : source;
       if (expired && token === last) throw new TidewireError('token_expired');
-      expired = false;
     },
     open() {
       askedAt = Date.now();
-      greeted = say({
+      say({
         type: 'hello',
         protocol: 1,
         token,
@@ -132,29 +129,25 @@ export function createClient(options: ClientOptions): Client {
       say({ type: 'ping', id: 'p' });
     },
   });
-  connection.subscribe(() => {
-    const state = connection.getSnapshot();
-    if (state.status !== 'connected') greeted = false;
-    if ('error' in state && state.error.details.code === TOKEN_EXPIRED) expired = true;
-  });
 
   return {
     ...connection,
     attach(meter) {
       connection.meter = meter;
     },
-    onMessage: (listener) => enlist(listeners, (message) => listener(message)),
+    onMessage: (listener) => enlist(listeners, listener),
     link: {
       options,
       welcome: () => welcome,
       send: connection.send,
       open(route) {
         routes.set(++subs, route);
-        if (greeted) say({ type: 'subscribe', sub: subs, ...route.request() });
+        // The first thing said on an open socket is hello, so this cannot come before it.
+        say({ type: 'subscribe', sub: subs, ...route.request() });
         return subs;
       },
       close(sub) {
-        if (routes.delete(sub) && greeted) say({ type: 'unsubscribe', sub });
+        if (routes.delete(sub)) say({ type: 'unsubscribe', sub });
       },
     },
   };

@@ -86,8 +86,8 @@ export interface ReconnectHint {
 /** What the owner of a connection does. */
 export interface ConnectionHooks {
   readonly protocols?: readonly string[] | undefined;
-  /** Runs before each attempt; an error that is not retryable is final. */
-  prepare?(): unknown;
+  /** Runs before each attempt with the code of the last close, if any; an error that is not retryable is final. */
+  prepare?(lastCode: number): unknown;
   /** The socket is open. The owner calls `ready` once it counts as connected. */
   open(): void;
   message(data: Payload): void;
@@ -132,6 +132,7 @@ export const createConnection = (options: ConnectionOptions, hooks: ConnectionHo
   let connectedAt = 0;
   let askedAt = 0;
   let advice = 0;
+  let lastCode = 0;
   let banned = false;
   let outcome: Promise<void>;
   let resolve: () => void;
@@ -176,6 +177,7 @@ export const createConnection = (options: ConnectionOptions, hooks: ConnectionHo
   const lose = (code: number, reason: string, final = banned || isFinal(code), wasClean = false): void => {
     if (connectedAt && Date.now() - connectedAt >= STABLE_MS) attempts = 0;
     release(NO_ANSWER);
+    lastCode = code;
     final ||= !policy.enabled || (policy.maxAttempts > 0 && attempts >= policy.maxAttempts);
     const error = new TidewireError('closed', `${code} ${reason}`, !final, { code, reason, wasClean }) as ClosedError;
     if (final) {
@@ -197,7 +199,7 @@ export const createConnection = (options: ConnectionOptions, hooks: ConnectionHo
     waiting = false;
     arm(options.connectionTimeout ?? 10_000, () => lose(TIMED_OUT, 'timed out'));
     try {
-      await hooks.prepare?.();
+      await hooks.prepare?.(lastCode);
       if (mine !== turn) return;
       const Impl = options.WebSocket ?? (globalThis.WebSocket as WebSocketConstructor);
       const opened = (socket = new Impl(String(options.url), hooks.protocols as string[]));

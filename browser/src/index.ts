@@ -16,7 +16,7 @@ export type { QueueOptions } from './queue.js';
 export { statistics, type Measurable, type Statistics } from './statistics.js';
 export type { Observable, Stop } from './store.js';
 export { stream, type EventMap, type EventOf, type StreamOptions, type Subscription } from './stream.js';
-export type { Behind, Phase, SubscriptionState } from './subscription.js';
+export type { Phase, Reached, SubscriptionState } from './subscription.js';
 export { uuidv7 } from './uuid.js';
 export { watch, type ConnectionEvent } from './watch.js';
 export type {

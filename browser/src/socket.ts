@@ -10,7 +10,7 @@ import { TidewireError } from './error.js';
 import type { HeartbeatOptions } from './liveness.js';
 import { EMPTY, enqueue, QUEUE_LIMITS, sizeOf, type Queue, type QueueOptions } from './queue.js';
 import type { Measurable } from './statistics.js';
-import { enlist, guard, type Stop } from './store.js';
+import { enlist, guard, tell, type Stop } from './store.js';
 
 export type { ReconnectOptions } from './backoff.js';
 export type { ClosedError, ConnectionState, Payload, WebSocketConstructor, WebSocketLike } from './connection.js';
@@ -74,7 +74,7 @@ export function createSocket<M = Payload>(options: SocketOptions<M>): Socket<M> 
     message: (data) =>
       guard(() => {
         const message = serializer ? serializer.decode(data) : (data as M);
-        for (const listener of listeners) guard(() => listener(message));
+        tell(listeners, message);
       }),
   });
   const { getSnapshot, subscribe, connect, disconnect } = connection;
@@ -87,7 +87,7 @@ export function createSocket<M = Payload>(options: SocketOptions<M>): Socket<M> 
     attach(meter) {
       connection.meter = meter;
     },
-    onMessage: (listener) => enlist(listeners, (message) => listener(message)),
+    onMessage: (listener) => enlist(listeners, listener),
     send(message) {
       const data = encode(message);
       if (connection.send(data)) return;

@@ -12,8 +12,8 @@ export type Stop = () => void;
 export interface Observable<T> {
   /** The present value; the same object until the next change. */
   getSnapshot(): T;
-  /** Calls `listener` after each change, until stopped. */
-  subscribe(listener: () => void): Stop;
+  /** Calls `listener` with the value after each change, until stopped. */
+  subscribe(listener: (value: T) => void): Stop;
 }
 
 /** An observable with its setter. */
@@ -33,25 +33,27 @@ export const guard = (run: () => void): void => {
   }
 };
 
-/** Adds to a set and returns the removal. */
-export const enlist = <T>(set: Set<T>, member: T): Stop => {
-  set.add(member);
-  return () => {
-    set.delete(member);
-  };
+/** Adds a listener to a set and returns its removal; one function given twice is two listeners. */
+export const enlist = <T>(set: Set<(value: T) => void>, listener: (value: T) => void): Stop => {
+  const own = (value: T): void => listener(value);
+  set.add(own);
+  return () => set.delete(own);
 };
+
+/** Calls every listener, whatever one of them throws. */
+export const tell = <T>(set: Set<(value: T) => void>, value: T): void =>
+  set.forEach((listener) => guard(() => listener(value)));
 
 /** Makes a store. */
 export const createStore = <T>(value: T): Store<T> => {
-  const listeners = new Set<() => void>();
+  const listeners = new Set<(value: T) => void>();
   return {
     getSnapshot: () => value,
-    // Wrapped, so that one function given twice is two subscriptions.
-    subscribe: (listener) => enlist(listeners, () => listener()),
+    subscribe: (listener) => enlist(listeners, listener),
     set(next) {
       if (next === value) return;
       value = next;
-      for (const listener of listeners) guard(listener);
+      tell(listeners, value);
     },
   };
 };

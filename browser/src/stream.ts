@@ -9,8 +9,8 @@
 import type { Client, Route } from './client.js';
 import { TidewireError } from './error.js';
 import { createStore, guard, type Observable, type Stop } from './store.js';
-import { begin, receive, settle, type Behind, type Step, type SubscriptionState } from './subscription.js';
-import type { After, Filter, Json, RecordedEvent, ResetReason, Target } from './wire.js';
+import { begin, receive, settle, type Reached, type Step, type SubscriptionState } from './subscription.js';
+import type { After, ErrorMessage, Filter, Json, RecordedEvent, ResetReason, Target } from './wire.js';
 
 /** Event types and their data: what a subscription's events are typed by. */
 export type EventMap = { readonly [type: string]: unknown };
@@ -33,11 +33,11 @@ export interface StreamOptions<M extends EventMap = { [type: string]: Json }> {
   /** Gets every event, in order. The next one waits for its promise. If it throws, the subscription ends before that event. */
   onEvent(event: EventOf<M>): void | Promise<void>;
   /** Everything that there is was handed over; what comes now is new. */
-  onLive?(position: number): void;
+  onLive?(reached: Reached): void;
   /** Everything up to here was looked at, and what matched was handed over. */
-  onScanned?(position: number): void;
+  onScanned?(reached: Reached): void;
   /** The server has more than it could send yet. */
-  onBehind?(behind: Behind): void;
+  onBehind?(reached: Reached): void;
   /** The log is not the one remembered: clear what was derived from it. Events follow from its first. */
   onReset?(reason: ResetReason): void | Promise<void>;
   /** The subscription ended without being stopped. */
@@ -114,7 +114,7 @@ export function follow<M extends EventMap>(client: Client, to: Target, options: 
 
   const route: Route = {
     request() {
-      state = { ...state, phase: 'subscribing' };
+      state = { ...state, phase: 'waiting' };
       publish();
       return { to, after: state.received, epoch: state.epoch, filter: where };
     },
@@ -122,7 +122,7 @@ export function follow<M extends EventMap>(client: Client, to: Target, options: 
       if (message.type === 'unsubscribed' || message.type === 'error') {
         if (message.retryable) {
           pause();
-          retry = setTimeout(open, ('retry_after_ms' in message && message.retry_after_ms) || 1_000);
+          retry = setTimeout(open, (message as ErrorMessage).retry_after_ms ?? 1_000);
         } else end(new TidewireError(message.code ?? message.type, message.message));
         return;
       }
@@ -142,17 +142,13 @@ export function follow<M extends EventMap>(client: Client, to: Target, options: 
     },
   };
 
-  void (async () => {
-    try {
-      const saved = keeper && (await keeper.load());
-      if (saved && state.phase !== 'ended') state = begin(saved.position, saved.epoch);
-      open();
-    } catch (error) {
-      end(error);
-    }
-  })();
+  (async () => {
+    const saved = keeper && (await keeper.load());
+    if (saved && state.phase !== 'ended') state = begin(saved.position, saved.epoch);
+    open();
+  })().catch(end);
 
-  return { getSnapshot: store.getSnapshot, subscribe: store.subscribe, stop: () => end() };
+  return { ...store, stop: () => end() };
 }
 
 /** Follows one stream. */

@@ -8,7 +8,7 @@
 import type { After, ErrorMessage, RecordedEvent, ResetReason, SubscriptionMessage } from './wire.js';
 
 /** Where a subscription stands. */
-export type Phase = 'waiting' | 'subscribing' | 'catching_up' | 'live' | 'behind' | 'ended';
+export type Phase = 'waiting' | 'catching_up' | 'live' | 'behind' | 'ended';
 
 /** What is known. */
 export interface SubscriptionState {
@@ -21,8 +21,8 @@ export interface SubscriptionState {
   readonly epoch: string | undefined;
 }
 
-/** How far behind a subscription is, in positions. */
-export interface Behind {
+/** How far a subscription has come, and how many positions the server's log is ahead of that, where it said so. */
+export interface Reached {
   readonly position: number;
   readonly lag: number;
 }
@@ -30,14 +30,12 @@ export interface Behind {
 /** What the application is told, in order: the callback's name and what it is given. `position` holds once it has run. */
 export type Step = { readonly position: number } & (
   | { readonly call: 'onEvent'; readonly value: RecordedEvent }
-  | { readonly call: 'onScanned'; readonly value: number }
-  | { readonly call: 'onLive'; readonly value: number }
-  | { readonly call: 'onBehind'; readonly value: Behind }
+  | { readonly call: 'onScanned' | 'onLive' | 'onBehind'; readonly value: Reached }
   | { readonly call: 'onReset'; readonly value: ResetReason }
 );
 
 /** A message about a subscription; a heartbeat's position for it comes as `scanned`. */
-export type SubscriptionInput = SubscriptionMessage | ErrorMessage | { readonly type: 'scanned'; readonly position: number };
+export type SubscriptionInput = SubscriptionMessage | ErrorMessage | { readonly type: 'scanned'; readonly position: number; readonly lag?: number };
 
 /** The messages that move a subscription on. */
 export type Progress = Exclude<SubscriptionInput, { type: 'unsubscribed' | 'error' }>;
@@ -73,20 +71,16 @@ export const receive = (state: SubscriptionState, message: Progress, epoch: stri
         }
       }
       break;
-    default: {
+    default:
       // Whatever matched up to here was sent before.
       if (isNew(message.position, received)) received = message.position;
       position = received as number;
-      if (message.type === 'scanned') steps.push({ call: 'onScanned', value: position, position });
-      else {
-        phase = message.type;
-        steps.push(
-          phase === 'live'
-            ? { call: 'onLive', value: position, position }
-            : { call: 'onBehind', value: { position, lag: message.lag ?? 0 }, position },
-        );
-      }
-    }
+      if (message.type !== 'scanned') phase = message.type;
+      steps.push({
+        call: message.type === 'live' ? 'onLive' : message.type === 'behind' ? 'onBehind' : 'onScanned',
+        value: { position, lag: message.lag ?? 0 },
+        position,
+      });
   }
   return [{ ...state, phase, received }, steps];
 };
