@@ -15,6 +15,10 @@ pub struct Config {
     /// Origins that may open `/ws` from a browser, besides the server's own. Compared whole, such
     /// as `https://shop.example`. Default: none.
     pub origins: Vec<String>,
+    /// Names under which this server may be asked, besides IP addresses and `localhost`; `*` stands
+    /// for any. Not checked where a token is. Without it, a page whose name was made to point at
+    /// this machine (DNS rebinding) would count as the server's own. Default: none.
+    pub hosts: Vec<String>,
     /// Most sessions on this node; one more is refused with 503. Default: 50,000.
     pub sessions_max: usize,
     /// Most subscriptions of one session. Default: 64.
@@ -77,6 +81,7 @@ impl Default for Config {
         Self {
             node: format!("node-{}", std::process::id()),
             origins: Vec::new(),
+            hosts: Vec::new(),
             sessions_max: 50_000,
             subscriptions_max: 64,
             requests_max: 64,

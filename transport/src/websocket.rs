@@ -22,7 +22,7 @@ use tidewire_protocol::{
 use uuid::Uuid;
 
 use crate::{
-    http::Refusal,
+    http::{Refusal, host},
     node::Node,
     outbound::Outbound,
     session_actor::SessionActor,
@@ -61,6 +61,7 @@ fn handshake(
     payload: Payload,
     node: &Arc<Node>,
 ) -> Result<HttpResponse, Refusal> {
+    host::check(request, node)?;
     check_origin(request, node)?;
     let offered = subprotocols(request);
     let speaks = offered.iter().any(|name| name == SUBPROTOCOL);

@@ -140,6 +140,19 @@ async fn handshakes_from_elsewhere_or_in_other_tongues_are_refused() {
 }
 
 #[tokio::test]
+async fn a_name_that_is_not_the_servers_is_refused() {
+    let server = Server::start();
+    assert_eq!(server.handshake(&[("host", "evil.example")]).await.err(), Some(403));
+    let evil = "host: evil.example\r\n";
+    let (status, answer) = server.http_as(evil, "GET", "/events").await;
+    assert_eq!(status, 403, "{answer}");
+    assert!(answer.contains("host_not_allowed"), "{answer}");
+
+    let server = Server::with_config(|config| config.hosts = vec!["evil.example".into()]);
+    assert_eq!(server.http_as(evil, "GET", "/events").await.0, 200);
+}
+
+#[tokio::test]
 async fn one_session_more_than_a_node_takes_is_refused() {
     let server = Server::with_config(|config| config.sessions_max = 2);
     let first = server.connect().await;

@@ -6,6 +6,7 @@
 
 pub(crate) mod admin;
 mod events;
+pub(crate) mod host;
 mod refusal;
 mod streams;
 
@@ -51,8 +52,10 @@ async fn method_not_allowed() -> HttpResponse {
     Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message).error_response()
 }
 
-/// Lets a request pass that carries the server's token, or any where there is none.
+/// Lets a request pass that carries the server's token, or, where there is none, any that asks for
+/// a name of this server.
 fn authorize(request: &HttpRequest, node: &Node) -> Result<(), Refusal> {
+    host::check(request, node)?;
     let bearer = request
         .headers()
         .get(header::AUTHORIZATION)

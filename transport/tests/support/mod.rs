@@ -184,15 +184,25 @@ impl Server {
         headers: &str,
         body: Option<&str>,
     ) -> (u16, String) {
-        use tokio::io::{AsyncReadExt, AsyncWriteExt};
-        let mut socket = TcpStream::connect(self.address).await.expect("a connection");
         let body = body.unwrap_or_default();
-        let request = format!(
-            "{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\
-             content-type: {content_type}\r\ncontent-length: {}\r\n{headers}\r\n{body}",
+        let headers = format!(
+            "host: {}\r\ncontent-type: {content_type}\r\ncontent-length: {}\r\n{headers}",
             self.address,
             body.len()
         );
+        self.request(method, path, &headers, body).await
+    }
+
+    /// A request that names its own host.
+    pub async fn http_as(&self, host: &str, method: &str, path: &str) -> (u16, String) {
+        self.request(method, path, host, "").await
+    }
+
+    async fn request(&self, method: &str, path: &str, headers: &str, body: &str) -> (u16, String) {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let mut socket = TcpStream::connect(self.address).await.expect("a connection");
+        let request =
+            format!("{method} {path} HTTP/1.1\r\nconnection: close\r\n{headers}\r\n{body}");
         socket.write_all(request.as_bytes()).await.expect("an open socket");
         let mut answer = Vec::new();
         socket.read_to_end(&mut answer).await.expect("an answer");
