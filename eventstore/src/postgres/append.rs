@@ -10,6 +10,8 @@
 //! not there it never will be: the fence is raised, so that a request which is still on its way
 //! to the server is void when it arrives.
 
+use std::time::{Duration, Instant};
+
 use sqlx::{Connection, PgConnection, Row};
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -36,11 +38,16 @@ const RAISE_FENCE: &str = include_str!("sql/raise_fence.sql");
 /// After so many attempts in vain for one group, the lock is taken before the state is loaded.
 const ATTEMPTS_UNLOCKED: usize = 2;
 
+/// A connection idle for longer is asked for a sign of life before it appends.
+const TRUSTED_IDLE: Duration = Duration::from_millis(250);
+
 /// One connection that appends.
 pub(super) struct Appender {
     server: Server,
     /// `None` after it broke.
     connection: Option<PgConnection>,
+    /// When the server was last known to answer.
+    answered_at: Instant,
     known: Known,
     /// Whether others append so much that the lock is better taken first.
     contended: bool,
@@ -73,7 +80,8 @@ impl Appender {
         committed: watch::Sender<GlobalPosition>,
     ) -> Self {
         let (known, contended) = (Known::default(), false);
-        Self { server, connection: Some(connection), known, contended, committed }
+        let answered_at = Instant::now();
+        Self { server, connection: Some(connection), answered_at, known, contended, committed }
     }
 
     /// Tells the writer of a fault. A connection that faulted is not used again, unless the
@@ -87,7 +95,7 @@ impl Appender {
                 self.connection = None;
                 CommitError::Unknown(Box::new(plan.clone()))
             }
-            (Fault::Lost(reason) | Fault::Busy(reason), _) => {
+            (Fault::Lost(reason) | Fault::Ended(reason) | Fault::Busy(reason), _) => {
                 self.connection = None;
                 CommitError::Away(Away(reason))
             }
@@ -110,7 +118,7 @@ impl Appender {
         let now = Timestamp::now();
         let foreseen = foreseen.and_then(|basis| {
             let plan = plan::plan(group, &basis.state, now);
-            (!refuses_without_facts(group, &plan)).then_some((basis, plan))
+            (!refuses_without_facts(&plan)).then_some((basis, plan))
         });
         let connection = connected(&mut self.connection, &self.server).await?;
         let (basis, plan) = match foreseen {
@@ -137,6 +145,19 @@ impl Appender {
             Err(fault) => return Err(self.failed(fault, Phase::Committing(&plan))),
         }
         Ok(None)
+    }
+
+    async fn commit_on_connection(&mut self, group: &[Request]) -> Result<Plan, CommitError> {
+        if !self.contended {
+            for attempt in 0..ATTEMPTS_UNLOCKED {
+                let foreseen = if attempt == 0 { self.known.foresee(group) } else { None };
+                if let Some(plan) = self.commit_unlocked(group, foreseen).await? {
+                    return Ok(plan);
+                }
+            }
+            self.contended = true;
+        }
+        self.commit_locked(group).await
     }
 
     /// Takes the lock, and plans on what is loaded under it.
@@ -180,16 +201,16 @@ impl Appender {
 
 impl Backend for Appender {
     async fn commit(&mut self, group: &[Request]) -> Result<Plan, CommitError> {
-        if !self.contended {
-            for attempt in 0..ATTEMPTS_UNLOCKED {
-                let foreseen = if attempt == 0 { self.known.foresee(group) } else { None };
-                if let Some(plan) = self.commit_unlocked(group, foreseen).await? {
-                    return Ok(plan);
-                }
-            }
-            self.contended = true;
+        if self.answered_at.elapsed() > TRUSTED_IDLE {
+            // A connection that died unnoticed would leave the group in doubt, and whoever
+            // appended waiting until the database is back.
+            self.reconnect().await?;
         }
-        self.commit_locked(group).await
+        let committed = self.commit_on_connection(group).await;
+        if committed.is_ok() {
+            self.answered_at = Instant::now();
+        }
+        committed
     }
 
     async fn resolve(&mut self, plan: &Plan) -> Result<bool, Away> {
@@ -259,8 +280,7 @@ async fn connected<'a>(
 /// Whether `plan`, made without a look at the log, refuses a request: then it lacks facts. What
 /// is remembered knows neither the ids recorded before, by which a request has its first answer
 /// whatever it expects, nor whether a stream taken for new is.
-fn refuses_without_facts(group: &[Request], plan: &Plan) -> bool {
-    debug_assert_eq!(group.len(), plan.outcomes.len(), "one outcome a request");
+fn refuses_without_facts(plan: &Plan) -> bool {
     plan.outcomes.iter().any(Result::is_err)
 }
 

@@ -10,9 +10,10 @@ use crate::ReadError;
 /// What a failed statement means.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// The connection is gone, or the server ended the session: the statement may have been
-    /// executed all the same.
+    /// The connection is gone: the statement may have been executed all the same.
     Lost(String),
+    /// The server ended the session in good order: the statement was not executed.
+    Ended(String),
     /// The server took back the statement for a reason that passes.
     Busy(String),
     /// The server refused the statement on its merits.
@@ -23,7 +24,10 @@ impl Fault {
     /// The fault's description, for logs and answers: SQLSTATE and text.
     pub(super) fn reason(self) -> String {
         match self {
-            Self::Lost(reason) | Self::Busy(reason) | Self::Refused(reason) => reason,
+            Self::Lost(reason)
+            | Self::Ended(reason)
+            | Self::Busy(reason)
+            | Self::Refused(reason) => reason,
         }
     }
 }
@@ -35,7 +39,11 @@ impl From<Error> for Fault {
             Error::Database(database) => {
                 let postgres = database.downcast_ref::<PgDatabaseError>();
                 if matches!(postgres.severity(), PgSeverity::Fatal | PgSeverity::Panic) {
-                    Self::Lost(reason)
+                    if in_good_order(postgres.code()) {
+                        Self::Ended(reason)
+                    } else {
+                        Self::Lost(reason)
+                    }
                 } else if passes(postgres.code()) {
                     Self::Busy(reason)
                 } else {
@@ -54,10 +62,18 @@ impl From<Error> for Fault {
 impl From<Fault> for ReadError {
     fn from(fault: Fault) -> Self {
         match fault {
-            Fault::Lost(_) | Fault::Busy(_) => Self::Unavailable,
+            Fault::Lost(_) | Fault::Ended(_) | Fault::Busy(_) => Self::Unavailable,
             Fault::Refused(reason) => Self::Refused { reason },
         }
     }
+}
+
+/// Whether a session ended with this SQLSTATE rolled back what it was doing, if anything:
+/// administrator's command, idle session, idle transaction. The server acts on these only where it
+/// looks for interrupts, which it does not between a commit and its answer (`ProcessInterrupts` in
+/// its `tcop/postgres.c`); 57P02, after the crash of another process, strikes anywhere.
+fn in_good_order(sqlstate: &str) -> bool {
+    matches!(sqlstate, "57P01" | "57P05" | "25P03")
 }
 
 /// Whether a statement refused with this SQLSTATE may succeed later, unchanged.

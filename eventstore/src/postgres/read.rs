@@ -4,6 +4,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
+use futures_util::TryStreamExt;
 use sqlx::{
     PgConnection, PgPool, Postgres, Row,
     pool::PoolConnection,
@@ -28,13 +29,24 @@ const FIND_REVISION: &str = include_str!("sql/find_revision.sql");
 /// given out a connection that died unnoticed, the next one is a fresh or a tested one.
 const ATTEMPTS: usize = 2;
 
+/// A page that has so many bytes of payload and metadata ends early, and says that there is more.
+const PAGE_BYTES: usize = 8 * 1024 * 1024;
+
 /// Reads one page on a connection of `pool`.
 pub(super) async fn read(pool: &PgPool, server: &Server, read: &Read) -> Result<Page, ReadError> {
     for _ in 0..ATTEMPTS {
         let mut connection = acquire(pool).await?;
         match page(&mut connection, server, read).await {
-            Ok(page) => return Ok(page),
-            Err(PageError::Fault(Fault::Lost(reason))) => discard(connection, &reason),
+            Ok((page, rest)) => {
+                if rest == Rest::Unread {
+                    // Reading on to the end of the statement could take as long as it likes.
+                    connection.close_on_drop();
+                }
+                return Ok(page);
+            }
+            Err(PageError::Fault(Fault::Lost(reason) | Fault::Ended(reason))) => {
+                discard(connection, &reason)
+            }
             Err(PageError::Fault(fault)) => return Err(fault.into()),
             Err(PageError::Corrupt(reason)) => return Err(ReadError::Corrupt { reason }),
         }
@@ -48,7 +60,7 @@ pub(super) async fn head(pool: &PgPool, server: &Server) -> Result<LogHead, Read
         let mut connection = acquire(pool).await?;
         match epoch::read(&mut connection, server).await {
             Ok(head) => return Ok(head),
-            Err(Fault::Lost(reason)) => discard(connection, &reason),
+            Err(Fault::Lost(reason) | Fault::Ended(reason)) => discard(connection, &reason),
             Err(fault) => return Err(fault.into()),
         }
     }
@@ -89,7 +101,7 @@ async fn page(
     connection: &mut PgConnection,
     server: &Server,
     read: &Read,
-) -> Result<Page, PageError> {
+) -> Result<(Page, Rest), PageError> {
     let limit = read.limit.clamp(1, Read::LIMIT_MAX);
     let bounds = bounds(connection, server, read).await?;
     let types: Vec<String> = {
@@ -103,8 +115,28 @@ async fn page(
     let rows = number(limit as u64 + 1);
     let query = statement(read, types, bounds.revision);
     let query = query.of(bounds.position, until, rows);
-    let rows = server.within(query.fetch_all(connection)).await?;
-    decode_page(rows, read.direction, limit)
+    let mut reader = Reader::new(limit);
+    let mut rest = Rest::None;
+    server
+        .within(async {
+            let mut rows = query.fetch(connection);
+            while let Some(row) = rows.try_next().await? {
+                if let Taken::Enough = reader.take(&row) {
+                    rest = Rest::Unread;
+                    break;
+                }
+            }
+            Ok(())
+        })
+        .await?;
+    Ok((reader.page(read.direction)?, rest))
+}
+
+/// What is left of a statement's answer on its connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rest {
+    None,
+    Unread,
 }
 
 /// A statement with what is bound after its first three binds, which all page statements share.
@@ -217,33 +249,85 @@ async fn seek(
     }))
 }
 
-fn decode_page(rows: Vec<PgRow>, direction: Direction, limit: usize) -> Result<Page, PageError> {
-    let Some(first) = rows.first() else {
-        return Err(PageError::Corrupt("a page without its head".into()));
-    };
-    let head = GlobalPosition::new(unsigned(&raw_i64(first, 0)?)?);
-    let mut names = Names::default();
-    let mut events = Vec::with_capacity(rows.len().min(limit));
-    let mut more = false;
-    for row in &rows {
+/// Whether a page takes more rows.
+enum Taken {
+    GoOn,
+    Enough,
+}
+
+/// A page in the making.
+struct Reader {
+    limit: usize,
+    head: Option<GlobalPosition>,
+    names: Names,
+    events: Vec<RecordedEvent>,
+    bytes: usize,
+    more: bool,
+    corrupt: Option<PageError>,
+}
+
+impl Reader {
+    fn new(limit: usize) -> Self {
+        Self {
+            limit,
+            head: None,
+            names: Names::default(),
+            events: Vec::with_capacity(limit.min(1000)),
+            bytes: 0,
+            more: false,
+            corrupt: None,
+        }
+    }
+
+    fn take(&mut self, row: &PgRow) -> Taken {
+        match self.decode(row) {
+            Ok(taken) => taken,
+            Err(corrupt) => {
+                self.corrupt = Some(corrupt);
+                Taken::Enough
+            }
+        }
+    }
+
+    fn decode(&mut self, row: &PgRow) -> Result<Taken, PageError> {
+        if self.head.is_none() {
+            self.head = Some(GlobalPosition::new(unsigned(raw_i64(row, 0)?)?));
+        }
         if is_null(row, 1)? {
-            break;
+            return Ok(Taken::GoOn);
         }
-        if events.len() == limit {
-            more = true;
-            break;
+        if self.events.len() == self.limit {
+            self.more = true;
+            return Ok(Taken::GoOn);
         }
-        events.push(decode_event(row, &mut names)?);
+        if self.bytes >= PAGE_BYTES {
+            self.more = true;
+            return Ok(Taken::Enough);
+        }
+        let event = decode_event(row, &mut self.names)?;
+        self.bytes += event.payload.len() + event.meta.as_ref().map_or(0, Bytes::len);
+        self.events.push(event);
+        Ok(Taken::GoOn)
     }
-    // The statements order the one side of a join with one row, which nothing obliges to keep it.
-    let in_order = |pair: &[RecordedEvent]| match direction {
-        Direction::Forwards => pair[0].position < pair[1].position,
-        Direction::Backwards => pair[0].position > pair[1].position,
-    };
-    if !events.windows(2).all(in_order) {
-        return Err(PageError::Corrupt("a page out of order".into()));
+
+    fn page(self, direction: Direction) -> Result<Page, PageError> {
+        if let Some(corrupt) = self.corrupt {
+            return Err(corrupt);
+        }
+        let Some(head) = self.head else {
+            return Err(PageError::Corrupt("a page without its head".into()));
+        };
+        // The statements order the one side of a join with one row, which nothing obliges to keep
+        // it.
+        let in_order = |pair: &[RecordedEvent]| match direction {
+            Direction::Forwards => pair[0].position < pair[1].position,
+            Direction::Backwards => pair[0].position > pair[1].position,
+        };
+        if !self.events.windows(2).all(in_order) {
+            return Err(PageError::Corrupt("a page out of order".into()));
+        }
+        Ok(Page { events: self.events, head, more: self.more })
     }
-    Ok(Page { events, head, more })
 }
 
 /// The names in one page, each made once: most pages have few.
@@ -286,9 +370,9 @@ fn decode_event(row: &PgRow, names: &mut Names) -> Result<RecordedEvent, PageErr
     let Moment(recorded_at) = row.try_get_unchecked(3).map_err(corrupt)?;
     let id: [u8; 16] = required(row, 4)?.try_into().map_err(corrupt)?;
     Ok(RecordedEvent {
-        position: GlobalPosition::new(unsigned(&raw_i64(row, 1)?)?),
+        position: GlobalPosition::new(unsigned(raw_i64(row, 1)?)?),
         stream: names.stream(text(row, 5)?)?,
-        revision: Revision::new(unsigned(&raw_i64(row, 2)?)?),
+        revision: Revision::new(unsigned(raw_i64(row, 2)?)?),
         event_type: names.event_type(text(row, 6)?)?,
         id: EventId::from(uuid::Uuid::from_bytes(id)),
         recorded_at,
@@ -321,8 +405,8 @@ fn raw_i64(row: &PgRow, column: usize) -> Result<i64, PageError> {
     Ok(i64::from_be_bytes(required(row, column)?.try_into().map_err(corrupt)?))
 }
 
-fn unsigned(number: &i64) -> Result<u64, PageError> {
-    u64::try_from(*number).map_err(corrupt)
+fn unsigned(number: i64) -> Result<u64, PageError> {
+    u64::try_from(number).map_err(corrupt)
 }
 
 fn corrupt(error: impl std::fmt::Display) -> PageError {
