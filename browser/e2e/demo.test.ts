@@ -122,8 +122,9 @@ describe('the page on a screen', () => {
       nodes: [...document.querySelectorAll('button, dd, .status, .delay')]
         .filter((node) => node.getBoundingClientRect().right > document.documentElement.clientWidth + 0.5)
         .map((node) => node.textContent),
+      figures: [...document.querySelectorAll('.figures div')].filter((node) => node.scrollWidth > node.clientWidth).map((node) => node.textContent),
     }));
-    expect(over).toEqual({ page: 0, nodes: [] });
+    expect(over).toEqual({ page: 0, nodes: [], figures: [] });
     if (width < 500) {
       const small = await open.page.locator('button').evaluateAll((nodes) => nodes.filter((node) => node.getBoundingClientRect().height < 44).map((node) => node.textContent));
       expect(small).toEqual([]);

@@ -144,13 +144,14 @@ export const createConnection = (options: ConnectionOptions, hooks: ConnectionHo
   };
   const isOff = (): boolean => /^[df]/.test(store.getSnapshot().status);
 
-  const ask = (): void => {
+  /** Asks for a sign of life. `again`: the last question was slept through; a page that is late every time gets no third. */
+  const ask = (again?: boolean): void => {
     askedAt = Date.now();
     arm(timeout, () => {
       const liveness = judge(askedAt, Date.now(), timeout);
-      if (liveness === 'dead') lose(NO_ANSWER, 'no answer');
-      else if (liveness === 'asleep') ask();
-      else arm(interval - timeout, ask);
+      if (liveness === 'alive') arm(interval - timeout, ask);
+      else if (liveness === 'asleep' && !again) ask(true);
+      else lose(NO_ANSWER, 'no answer');
     });
     hooks.probe!();
   };

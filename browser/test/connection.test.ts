@@ -36,8 +36,9 @@ test('delays grow while the server refuses, and say when the next attempt is', a
 test('a connection that opens and dies at once counts as a failure, one that lasted does not', async () => {
   const { client, server } = pair();
   void client.connect();
+  await tick();
   for (const attempt of [1, 2, 3]) {
-    await tick();
+    await tick(4_999);
     server.cut();
     expect(client.getSnapshot()).toMatchObject({ status: 'reconnecting', attempt });
     await tick(100 * 2 ** (attempt - 1));

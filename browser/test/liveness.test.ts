@@ -70,6 +70,21 @@ test('a page that slept over the deadline asks again instead of giving up', asyn
   client.disconnect();
 });
 
+test('a page whose timers are always late still finds a zombie', async () => {
+  const { client, server } = pair({ heartbeat });
+  void client.connect();
+  await vi.advanceTimersByTimeAsync(0);
+  server.stall(true);
+  await vi.advanceTimersByTimeAsync(30_000);
+  for (let late = 0; late < 2; late++) {
+    expect(client.getSnapshot().status).toBe('connected');
+    vi.setSystemTime(Date.now() + 60_000);
+    await vi.advanceTimersByTimeAsync(5_000);
+  }
+  expect(client.getSnapshot().status).toBe('reconnecting');
+  client.disconnect();
+});
+
 test.each(['visibilitychange', 'online', 'pageshow'])('%s finds a zombie within the time-out', async (type) => {
   const { client, server } = pair({ heartbeat });
   void client.connect();
