@@ -1,1 +1,34 @@
-//! Skeleton.
+//! The Rust client of Tidewire: subscriptions as streams that resume by position, appends that
+//! take effect once.
+//!
+//! Every rule of the protocol is in [`tidewire_protocol::client`]; this crate only carries
+//! between it, a socket and the program.
+//!
+//! ```no_run
+//! use futures_util::StreamExt;
+//! use tidewire_client::{After, Client, ClientConfig, Delivery, SubscribeOptions, Target};
+//!
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = Client::connect("ws://127.0.0.1:7070/ws", ClientConfig::default())?;
+//! let mut events = client.subscribe(SubscribeOptions::new(Target::All, After::Start)).await?;
+//! while let Some(delivery) = events.next().await {
+//!     if let Delivery::Event(event) = delivery? {
+//!         println!("{} {}", event.position, event.event_type);
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+mod client;
+mod connection;
+mod socket;
+mod subscription;
+
+pub use client::{AppendError, Client, ClientClosed, ConnectError, SubscribeOptions};
+pub use subscription::{Delivery, Subscription, SubscriptionEnded};
+pub use tidewire_protocol::{
+    After, Batch, CloseCode, ErrorBody, ErrorCode, Filter, Target,
+    backoff::Backoff,
+    client::{ClientConfig, Notice, OutboxError, OutboxLimits, Settled, State},
+};
