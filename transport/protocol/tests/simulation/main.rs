@@ -47,7 +47,7 @@ fn nothing_is_lost_doubled_or_reordered_over_a_bad_link() {
     let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse().ok());
     let seeds = match number("TIDEWIRE_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..number("TIDEWIRE_SEEDS").unwrap_or(500),
+        None => 0..number("TIDEWIRE_SEEDS").unwrap_or(200),
     };
     let threads = std::thread::available_parallelism().map_or(1, usize::from) as u64;
     std::thread::scope(|scope| {

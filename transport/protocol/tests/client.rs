@@ -1,0 +1,271 @@
+//! The rules of the client's side that no link has to break for, a scene each.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+use tidewire_eventstore::{EventId, EventType, ExpectedRevision, NewEvent, StreamName};
+use tidewire_protocol::{
+    After, AppendRequest, Batch, CloseCode, FeedSpec, Sub, Target,
+    backoff::Backoff,
+    client::{ClientConfig, ClientCore, ClientInput, ClientOutput, Notice, OutboxError, State},
+};
+use uuid::Uuid;
+
+const EPOCH: &str = "00000000-0000-0000-0000-000000000001";
+
+struct Scene {
+    core: ClientCore,
+    now: Instant,
+}
+
+impl Scene {
+    fn new(config: ClientConfig) -> Self {
+        let now = Instant::now();
+        let mut core = ClientCore::new(config, now);
+        core.connect(now);
+        let mut scene = Self { core, now };
+        let out = scene.poll();
+        assert_eq!(out, [ClientOutput::State(State::Connecting), ClientOutput::Connect]);
+        scene
+    }
+
+    fn connected() -> Self {
+        let mut scene = Self::new(ClientConfig::default());
+        scene.hand_in(ClientInput::Opened);
+        scene.says(welcome(1 << 20, 2));
+        scene
+    }
+
+    fn hand_in(&mut self, input: ClientInput) -> Vec<ClientOutput> {
+        self.core.handle(input, self.now, 0.0);
+        self.poll()
+    }
+
+    fn says(&mut self, message: Value) -> Vec<ClientOutput> {
+        self.hand_in(ClientInput::Text(message.to_string().into()))
+    }
+
+    fn poll(&mut self) -> Vec<ClientOutput> {
+        std::iter::from_fn(|| self.core.poll()).collect()
+    }
+
+    fn subscribe(&mut self) -> Sub {
+        let feed = FeedSpec { target: Target::All, filter: None, batch: Batch::default() };
+        self.core.subscribe(feed, After::Start, None)
+    }
+
+    /// Jumps to the next timer and lets it fire.
+    fn wake(&mut self) -> (Duration, Vec<ClientOutput>) {
+        let at = self.core.next_timeout().expect("a timer runs");
+        let waited = at.saturating_duration_since(self.now);
+        self.now = self.now.max(at);
+        (waited, self.hand_in(ClientInput::Timeout))
+    }
+}
+
+fn welcome(message_bytes: u64, requests: u64) -> Value {
+    json!({"type": "welcome", "session": EPOCH, "node": "a", "epoch": EPOCH, "head": 3,
+        "heartbeat_ms": 15000, "limits": {"message_bytes": message_bytes, "array_messages": 64,
+        "subscriptions": 9, "requests": requests, "append_events": 9, "page_events": 9},
+        "reconnect": {"min_ms": 1, "max_ms": 1, "spread_ms": 1}})
+}
+
+fn append(id: u128) -> AppendRequest {
+    let event_type = EventType::new("T").expect("a name");
+    let id = (id > 0).then(|| EventId::from(Uuid::from_u128(id)));
+    AppendRequest {
+        stream: StreamName::new("s").expect("a name"),
+        expected: ExpectedRevision::Any,
+        events: vec![NewEvent { id, ..NewEvent::json(event_type, "1") }],
+    }
+}
+
+/// The messages among what is to be done.
+fn sent(outputs: &[ClientOutput]) -> Vec<Value> {
+    let text = |output: &ClientOutput| match output {
+        ClientOutput::Send(text) => Some(serde_json::from_slice(text).expect("JSON")),
+        _ => None,
+    };
+    outputs.iter().filter_map(text).collect()
+}
+
+#[test]
+fn hello_carries_every_subscription_with_its_position_and_epoch() {
+    let mut scene = Scene::connected();
+    scene.subscribe();
+    scene.poll();
+    scene.says(json!({"type": "subscribed", "sub": 1, "head": 3, "after": 0, "resumed": false}));
+    scene.says(json!({"type": "heartbeat", "head": 9, "positions": {"1": 9}}));
+    scene.hand_in(ClientInput::Lost(CloseCode::ABNORMAL));
+    let (waited, out) = scene.wake();
+    assert_eq!(waited, Backoff::default().initial);
+    assert_eq!(out, [ClientOutput::Connect]);
+    let hello = &sent(&scene.hand_in(ClientInput::Opened))[0];
+    let resumed = json!([{"sub": 1, "to": {"all": true}, "after": 9, "epoch": EPOCH}]);
+    assert_eq!(hello["subscriptions"], resumed);
+}
+
+#[test]
+fn final_codes_end_in_failure_and_others_in_another_attempt() {
+    for (code, is_final) in
+        [(1000, false), (1001, false), (1006, false), (1011, false), (4001, false), (4499, false)]
+            .into_iter()
+            .chain([1002, 1003, 1007, 1009, 4500, 4503, 4999].map(|code| (code, true)))
+    {
+        let mut scene = Scene::connected();
+        scene.core.append(append(1)).expect("there is room");
+        scene.poll();
+        let out = scene.hand_in(ClientInput::Lost(CloseCode(code)));
+        let failed = out.contains(&ClientOutput::State(State::Failed(CloseCode(code))));
+        assert_eq!(failed, is_final, "{code}");
+        let settled = out.iter().any(|output| matches!(output, ClientOutput::Settled { .. }));
+        assert_eq!(settled, is_final, "{code}: nothing waits for ever");
+        assert_eq!(scene.core.next_timeout().is_none(), is_final, "{code}");
+    }
+}
+
+#[test]
+fn goodbye_says_when_to_come_back_and_whether() {
+    let goodbye = |reconnect: bool| {
+        json!({"type": "goodbye", "code": 4001, "reason": "", "reconnect": reconnect,
+            "after_ms": 5000})
+    };
+    let mut scene = Scene::connected();
+    scene.says(goodbye(true));
+    scene.hand_in(ClientInput::Lost(CloseCode::DRAIN));
+    assert_eq!(scene.wake().0, Duration::from_secs(5) + Backoff::default().initial);
+    let mut scene = Scene::connected();
+    scene.says(goodbye(false));
+    let out = scene.hand_in(ClientInput::Lost(CloseCode::ABNORMAL));
+    assert_eq!(out, [ClientOutput::State(State::Failed(CloseCode::DRAIN))]);
+}
+
+#[test]
+fn a_silent_server_is_pinged_and_then_given_up() {
+    let mut scene = Scene::connected();
+    let (waited, out) = scene.wake();
+    assert_eq!(waited, Duration::from_secs(20), "a heartbeat, and a little");
+    assert_eq!(sent(&out), [json!({"type": "ping", "id": "p1"})]);
+    scene.now += Duration::from_secs(4);
+    scene.hand_in(ClientInput::Heard);
+    let (waited, out) = scene.wake();
+    assert_eq!(waited, Duration::from_secs(20), "any sign of life counts");
+    assert_eq!(sent(&out).len(), 1);
+    let (waited, out) = scene.wake();
+    assert_eq!(waited, Duration::from_secs(5));
+    assert_eq!(out[0], ClientOutput::Disconnect(CloseCode::NO_PONG));
+    assert!(matches!(scene.core.state(), State::Reconnecting { attempt: 1, .. }));
+}
+
+#[test]
+fn a_connection_that_dies_young_counts_as_another_failure() {
+    let mut scene = Scene::connected();
+    let mut delays = Vec::new();
+    for _ in 0..3 {
+        scene.hand_in(ClientInput::Lost(CloseCode::ABNORMAL));
+        delays.push(scene.wake().0.as_millis());
+        scene.hand_in(ClientInput::Opened);
+        scene.says(welcome(1 << 20, 2));
+    }
+    scene.now += Duration::from_secs(10);
+    scene.hand_in(ClientInput::Lost(CloseCode::ABNORMAL));
+    delays.push(scene.wake().0.as_millis());
+    assert_eq!(delays, [250, 500, 1000, 250]);
+}
+
+#[test]
+fn attempts_can_be_limited() {
+    let mut scene = Scene::new(ClientConfig { attempts_max: 2, ..ClientConfig::default() });
+    for _ in 0..2 {
+        scene.hand_in(ClientInput::Lost(CloseCode::ABNORMAL));
+        scene.wake();
+    }
+    scene.hand_in(ClientInput::Lost(CloseCode::ABNORMAL));
+    assert_eq!(*scene.core.state(), State::Failed(CloseCode::ABNORMAL));
+    assert_eq!(scene.core.append(append(1)), Err(OutboxError::Failed));
+}
+
+#[test]
+fn the_outbox_refuses_what_it_must_not_send_and_keeps_within_the_servers_limits() {
+    let mut scene = Scene::new(ClientConfig::default());
+    assert_eq!(scene.core.append(append(0)), Err(OutboxError::MissingId));
+    let nothing = AppendRequest { events: Vec::new(), ..append(1) };
+    assert_eq!(scene.core.append(nothing), Err(OutboxError::NoEvents));
+    let mut large = append(1);
+    large.events[0].meta = Some(Bytes::from(format!("\"{}\"", "x".repeat(300))));
+    let large_key = scene.core.append(large.clone()).expect("no server has told its limit");
+    for id in 2..=4 {
+        scene.core.append(append(id)).expect("there is room");
+    }
+    scene.hand_in(ClientInput::Opened);
+    let out = scene.says(welcome(300, 2));
+    let settled = out.iter().find_map(|output| match output {
+        ClientOutput::Settled { key, result } => Some((*key, result.clone())),
+        _ => None,
+    });
+    let (key, result) = settled.expect("the large one can never be sent");
+    assert_eq!((key, &*result.expect_err("refused").code), (large_key, "too_large"));
+    let ids = |out: &[ClientOutput]| -> Vec<String> {
+        sent(out).iter().map(|message| message["id"].to_string()).collect()
+    };
+    assert_eq!(ids(&out), ["\"a2\"", "\"a3\""], "as many as the server answers at once");
+    assert!(matches!(scene.core.append(large), Err(OutboxError::TooLarge { max: 300, .. })));
+    let appended =
+        json!({"type": "appended", "id": "a2", "stream": "s", "revision": 0, "position": 1});
+    assert_eq!(ids(&scene.says(appended.clone())), ["\"a4\""]);
+    assert_eq!(scene.says(appended), [], "settled once");
+}
+
+#[test]
+fn an_append_that_meets_a_closing_server_waits_for_the_next_one() {
+    let mut scene = Scene::connected();
+    scene.core.append(append(1)).expect("there is room");
+    let first = sent(&scene.poll());
+    let closing =
+        json!({"type": "error", "id": "a1", "code": "closing", "message": "", "retryable": true});
+    assert_eq!(scene.says(closing), []);
+    scene.hand_in(ClientInput::Lost(CloseCode::DRAIN));
+    scene.wake();
+    scene.hand_in(ClientInput::Opened);
+    assert_eq!(sent(&scene.says(welcome(1 << 20, 2))), first, "the same ids again");
+}
+
+#[test]
+fn a_refused_subscription_is_asked_for_again_only_if_that_may_help() {
+    let error = |retryable: bool| {
+        json!({"type": "error", "sub": 1, "code": "unavailable", "message": "",
+            "retryable": retryable, "retry_after_ms": 700})
+    };
+    let mut scene = Scene::connected();
+    scene.subscribe();
+    let first = sent(&scene.poll());
+    assert_eq!(scene.says(error(true)), []);
+    let (waited, out) = scene.wake();
+    assert_eq!((waited, sent(&out)), (Duration::from_millis(700), first));
+    let out = scene.says(error(false));
+    assert!(matches!(&out[..], [ClientOutput::Notice { notice: Notice::Ended(Some(_)), .. }]));
+}
+
+#[test]
+fn what_a_newer_server_says_is_passed_over_and_nonsense_ends_the_connection() {
+    let mut scene = Scene::connected();
+    assert_eq!(scene.says(json!({"type": "dance"})), []);
+    let out = scene.hand_in(ClientInput::Text(Bytes::from_static(b"{")));
+    assert!(matches!(out[0], ClientOutput::Disconnect(_)));
+    assert!(matches!(scene.core.state(), State::Reconnecting { .. }));
+}
+
+#[test]
+fn equal_feeds_are_equal() {
+    let feed = |types: [&str; 2]| {
+        let types = types.map(|name| EventType::new(name).expect("a name"));
+        let filter = Some(Arc::new(tidewire_protocol::Filter::types(&types)));
+        FeedSpec { target: Target::All, filter, batch: Batch::default() }
+    };
+    assert_eq!(feed(["A", "B"]), feed(["B", "A"]));
+    assert_ne!(feed(["A", "B"]), feed(["A", "C"]));
+}
