@@ -85,6 +85,19 @@ impl Remote {
         }
     }
 
+    /// The URL of the server's socket.
+    pub(crate) fn socket_url(&self) -> Result<String> {
+        let mut url = self.path(&["ws"])?;
+        let scheme = if url.scheme() == "https" { "wss" } else { "ws" };
+        url.set_scheme(scheme).ok().context("the URL cannot name a socket")?;
+        Ok(url.into())
+    }
+
+    /// The token, if one was given.
+    pub(crate) fn token(&self) -> Option<&str> {
+        self.token.as_deref()
+    }
+
     fn path(&self, segments: &[&str]) -> Result<Url> {
         let mut url = self.url.clone();
         url.path_segments_mut()

@@ -2,12 +2,13 @@
 
 mod local;
 mod output;
+mod remote;
 
 use anyhow::Result;
 use tidewire_eventstore::{Category, EventType, GlobalPosition, RecordedEvent, StreamName, Target};
 
 use crate::{
-    client::runtime,
+    client::{ServerArgs, runtime},
     database::{DatabaseArgs, Purpose},
     exit::{Reason, failure},
 };
@@ -15,8 +16,8 @@ use output::Output;
 
 /// Print events as they come
 ///
-/// Follows the database itself. A position that was printed can be given to --after, to go on
-/// from there.
+/// Follows a running server (--server), or else the database itself. A position that was printed
+/// can be given to --after, to go on from there.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Only this stream
@@ -46,6 +47,8 @@ pub(crate) struct Args {
     /// Print JSON, one event a line
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    server: ServerArgs,
     #[command(flatten)]
     database: DatabaseArgs,
 }
@@ -79,13 +82,18 @@ impl Query {
 pub(crate) fn run(args: Args) -> Result<()> {
     let query = query(&args)?;
     let mut output = Output::new(args.json, args.limit);
-    let database = args.database.database()?;
-    let outcome = runtime()?.block_on(async {
-        let store = database.open(Purpose::Visit).await?;
-        let outcome = local::run(&store, &query, &mut output).await;
-        store.close().await;
-        outcome
-    });
+    let outcome = match args.server.remote()? {
+        Some(remote) => runtime()?.block_on(remote::run(&remote, &query, &mut output)),
+        None => {
+            let database = args.database.database()?;
+            runtime()?.block_on(async {
+                let store = database.open(Purpose::Visit).await?;
+                let outcome = local::run(&store, &query, &mut output).await;
+                store.close().await;
+                outcome
+            })
+        }
+    };
     match outcome {
         // Whoever read us has seen enough.
         Err(error) if output::is_broken_pipe(&error) => Ok(()),

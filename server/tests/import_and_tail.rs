@@ -111,7 +111,30 @@ fn tail_selects_by_stream_category_type_and_position() {
 }
 
 #[test]
-fn tail_follows_what_a_server_records() {
+fn tail_follows_the_database_itself() {
+    tail_follows(|_| Vec::new());
+}
+
+#[test]
+fn tail_follows_a_server() {
+    tail_follows(|url| vec!["--server".to_owned(), url]);
+}
+
+#[test]
+fn tail_through_a_server_ends_at_the_end_if_it_is_not_to_follow() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    fs::write(path.join("events.ndjson"), events(2500)).unwrap();
+    run_ok(path, &["import", "events.ndjson"]);
+    let server = Server::start(path, &[]);
+    let url = server.api.url();
+    let tail = ["tail", "--no-follow", "--json", "--server", &url];
+    assert!(numbers(&run_ok(path, &tail)).into_iter().eq(0..2500));
+    let some = [&tail[..], &["--stream", "order-3", "--types", "Odd", "--limit", "2"]].concat();
+    assert_eq!(numbers(&run_ok(path, &some)), [3, 17]);
+}
+
+fn tail_follows(server_options: impl Fn(String) -> Vec<String>) {
     let directory = tempfile::tempdir().unwrap();
     let server = Server::start(directory.path(), &[]);
     let append = |number: u32| {
@@ -121,6 +144,7 @@ fn tail_follows_what_a_server_records() {
     append(0);
     let mut command = tidewire(directory.path());
     command.args(["tail", "--stream", "order-1", "--after", "start", "--json"]);
+    command.args(server_options(server.api.url()));
     let tail = Running::start(command);
     assert_eq!(numbers(&tail.line()), [0]);
     for number in 1..10 {
