@@ -35,6 +35,8 @@ mod memory;
 mod plan;
 #[cfg(all(test, feature = "store"))]
 mod plan_model;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 #[cfg(feature = "store")]
 mod queue;
 #[cfg(feature = "sqlite")]

@@ -1,0 +1,9 @@
+-- Loads what a group depends on: the head, the fence, and the last revision of each stream (NULL:
+-- the stream has no events), in the order of the streams.
+-- Binds: $1 streams.
+-- Lock: none. Index: events_pkey, events_stream_revision.
+SELECT (SELECT coalesce(max(position), 0) FROM tidewire.events) AS head,
+       (SELECT fence FROM tidewire.head) AS fence,
+       ARRAY(SELECT (SELECT max(e.revision) FROM tidewire.events AS e WHERE e.stream = s.stream)
+               FROM unnest($1::text[]) WITH ORDINALITY AS s (stream, n)
+              ORDER BY s.n) AS revisions

@@ -1,0 +1,6 @@
+-- Reads the epochs, oldest first, each with the head of the same snapshot.
+-- Binds: none. Lock: none. Index: epochs_pkey, events_pkey.
+SELECT h.head, e.epoch, e.first_position, e.began_at, e.system_identifier, e.timeline
+  FROM tidewire.epochs AS e
+ CROSS JOIN (SELECT coalesce(max(position), 0) AS head FROM tidewire.events) AS h
+ ORDER BY e.ordinal

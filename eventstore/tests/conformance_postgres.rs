@@ -1,0 +1,14 @@
+//! The PostgreSQL store does what every store has to do.
+
+#![cfg(all(feature = "postgres", feature = "conformance"))]
+
+mod support;
+
+use tidewire_eventstore::conformance::Fixture;
+
+async fn fixture() -> Fixture {
+    let database = support::Database::create().await;
+    Fixture::new(database.store().await, database)
+}
+
+tidewire_eventstore::conformance_tests!(fixture);
