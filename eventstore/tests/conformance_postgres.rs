@@ -1,6 +1,7 @@
 //! The PostgreSQL store does what every store has to do.
 
 #![cfg(all(feature = "postgres", feature = "conformance"))]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 

@@ -2,6 +2,7 @@
 //! server.
 
 #![cfg(feature = "postgres")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 

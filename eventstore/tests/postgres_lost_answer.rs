@@ -5,6 +5,7 @@
 //! only after the store has looked for it.
 
 #![cfg(feature = "postgres")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 

@@ -2,6 +2,7 @@
 //! an append takes effect once wherever it is sent again.
 
 #![cfg(feature = "postgres")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 

@@ -2,6 +2,7 @@
 //! followers go on by themselves afterwards, and nothing is lost or doubled.
 
 #![cfg(feature = "postgres")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 

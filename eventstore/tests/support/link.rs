@@ -102,8 +102,7 @@ impl Carried {
             from_server
         });
         let mut buffer = vec![0; 1 << 20];
-        loop {
-            let Ok(count @ 1..) = from_client.read(&mut buffer).await else { break };
+        while let Ok(count @ 1..) = from_client.read(&mut buffer).await {
             let request = &buffer[..count];
             let Some(fault) = self.fault_for(request) else {
                 if to_server.write_all(request).await.is_err() {
