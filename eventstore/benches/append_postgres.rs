@@ -126,10 +126,11 @@ async fn main() {
     store.close().await;
 }
 
+/// A flight much as the demo has them: 250 bytes, eleven fields.
+const FLIGHT: &str = r#"{"carrier":"US","carrier_name":"US Airways Inc.","flight":1117,"tail":"N557UW","origin":"EWR","dest":"CLT","dest_name":"Charlotte Douglas Intl","scheduled_departure":"2013-02-04T05:00","scheduled_arrival":"2013-02-04T06:48","distance":529,"gate":"A"}"#;
+
 fn event() -> NewEvent {
-    let data = format!(r#"{{"flight":"UA1545","delay":2,"note":"{}"}}"#, "x".repeat(211));
-    assert_eq!(data.len(), 250);
-    NewEvent::json(EventType::new("FlightDeparted").unwrap(), data)
+    NewEvent::json(EventType::new("FlightScheduled").unwrap(), FLIGHT)
 }
 
 fn streams() -> Vec<StreamName> {
@@ -176,7 +177,7 @@ async fn plain_rate(database: &Database, connections: usize, span: Duration) -> 
                 sqlx::query(PLAIN_INSERT)
                     .bind(Uuid::now_v7())
                     .bind(stream.as_str())
-                    .bind("FlightDeparted")
+                    .bind("FlightScheduled")
                     .bind(std::str::from_utf8(&data).unwrap())
                     .fetch_one(&mut connection)
                     .await

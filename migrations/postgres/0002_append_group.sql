@@ -33,6 +33,9 @@ CREATE FUNCTION tidewire.append_group(
 RETURNS text
 LANGUAGE plpgsql
 VOLATILE
+-- A session keeps the plans of a function. One made while the tables were small must not go on
+-- reading all of them when they are large.
+SET enable_seqscan = off
 AS $$
 #variable_conflict use_variable
 DECLARE
@@ -47,7 +50,8 @@ BEGIN
 
     IF cardinality(new_streams) > 0 AND EXISTS (
         SELECT FROM unnest(new_streams) AS n (stream)
-          JOIN tidewire.events AS e ON e.stream = n.stream AND e.revision = 0)
+         CROSS JOIN LATERAL (SELECT FROM tidewire.events AS e
+                              WHERE e.stream = n.stream AND e.revision = 0 OFFSET 0) AS e)
     THEN
         RETURN 'unforeseen';
     END IF;
