@@ -55,9 +55,10 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let settings = settings(args)?;
     logging::start(settings.log.as_deref().unwrap_or(DEFAULT_LOG), settings.log_format)?;
     refuse_strangers(settings.address, settings.token.is_some(), settings.insecure)?;
-    let mut transport: tidewire_transport::Config = settings.transport.try_into().map_err(|error| {
-        failure(Reason::Usage, format!("the transport's settings are wrong: {error}"))
-    })?;
+    let mut transport: tidewire_transport::Config =
+        settings.transport.try_into().map_err(|error| {
+            failure(Reason::Usage, format!("the transport's settings are wrong: {error}"))
+        })?;
     if settings.insecure {
         // Whoever lets everybody in has said so for every name, too.
         transport.hosts.push("*".to_owned());

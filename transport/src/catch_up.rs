@@ -15,6 +15,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use tidewire_eventstore::{
     EventStore, EventType, GlobalPosition, Read, ReadError, RecordedEvent, Target,
 };
@@ -73,11 +74,12 @@ pub(crate) struct CatchUpPage {
     pub(crate) scanned: GlobalPosition,
     /// Whether the page ends because it is full, so that it will read the same tomorrow.
     pub(crate) full: bool,
-    bytes: usize,
+    /// What the page weighs in memory.
+    pub(crate) bytes: usize,
 }
 
 impl CatchUpPage {
-    fn new(key: &PageKey, page: tidewire_eventstore::Page) -> Self {
+    pub(crate) fn new(key: &PageKey, page: tidewire_eventstore::Page) -> Self {
         let mut events = page.events;
         let scanned = if page.more {
             let last = events.last().map_or(key.after, |event| event.position);
@@ -93,7 +95,10 @@ impl CatchUpPage {
         } else {
             page.head.max(key.after)
         };
-        let bytes = events.iter().map(|event| event.payload.len() + 200).sum();
+        let bytes = events
+            .iter()
+            .map(|event| event.payload.len() + event.meta.as_ref().map_or(0, Bytes::len) + 200)
+            .sum();
         Self { events, scanned, full: page.more, bytes }
     }
 }

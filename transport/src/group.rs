@@ -93,6 +93,8 @@ struct Group<M> {
     wanted: Vec<u32>,
     /// Events that wait for others, where the group's members wish for fewer frames.
     held: Vec<RecordedEvent>,
+    /// A [flush](Hub::flush) is under way.
+    flushing: bool,
 }
 
 impl<M> Group<M> {
@@ -175,6 +177,7 @@ impl<M: Member> Hub<M> {
                     members: Slab::new(),
                     wanted: Vec::new(),
                     held: Vec::new(),
+                    flushing: false,
                 });
                 self.interest.add(&key.feed.target, group);
                 self.by_key.insert(key, group);
@@ -272,7 +275,7 @@ impl<M: Member> Hub<M> {
             match group.key.delay() {
                 None => self.publish(id, events, &wanted, committed_at),
                 Some(delay) => {
-                    if group.held.is_empty() {
+                    if !std::mem::replace(&mut group.flushing, true) {
                         holding.push(Held { group: id, serial: group.serial, delay });
                     }
                     group.held.extend(wanted.iter().map(|index| events[*index as usize].clone()));
@@ -293,7 +296,10 @@ impl<M: Member> Hub<M> {
 
     /// Sends what a group has held back for long enough.
     pub(crate) fn flush(&mut self, held: Held) {
-        if self.groups.get(held.group).is_some_and(|group| group.serial == held.serial) {
+        if let Some(group) = self.groups.get_mut(held.group)
+            && group.serial == held.serial
+        {
+            group.flushing = false;
             self.release(held.group);
             self.evict();
         }

@@ -34,7 +34,8 @@ impl EncodedPage {
     /// Encodes `raw` for the group of `key`.
     pub(crate) fn new(key: &GroupKey, raw: Arc<CatchUpPage>) -> Self {
         let frames = encode_page(key, raw.events.iter().filter(|event| key.lets_through(event)));
-        let bytes = frames.iter().map(|entry| entry.frame.len()).sum();
+        // A page keeps what it was made of alive, too.
+        let bytes = raw.bytes + frames.iter().map(|entry| entry.frame.len()).sum::<usize>();
         Self { frames, scanned: raw.scanned, full: raw.full, bytes, raw }
     }
 
@@ -170,5 +171,63 @@ impl<M: Member> PageShelf<M> {
         {
             self.bytes -= page.bytes + PAGE_OVERHEAD_BYTES;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Weak;
+
+    use tidewire_eventstore::{
+        EventId, EventType, Page, Payload, RecordedEvent, Revision, StreamName, Timestamp,
+    };
+    use tidewire_protocol::{Batch, FeedSpec, Filter, Sub, Target};
+
+    use super::*;
+    use crate::catch_up::{PageKey, Query};
+
+    struct Nobody;
+
+    impl Member for Nobody {
+        fn wake(&self) {}
+    }
+
+    #[test]
+    fn pages_of_which_nothing_matches_are_kept_within_the_budget_too() {
+        let filter = Filter::Not(Box::new(Filter::Prefix(
+            tidewire_protocol::filter::Field::Type,
+            "Happened".into(),
+        )));
+        let feed = FeedSpec {
+            target: Target::All,
+            filter: Some(Arc::new(filter)),
+            batch: Batch::default(),
+        };
+        let key = GroupKey { feed, sub: Sub::new(1) };
+        let query = Arc::new(Query { target: tidewire_eventstore::Target::All, types: Vec::new() });
+        let mut shelf = PageShelf::<Nobody>::new(1 << 20);
+        let mut raws: Vec<Weak<CatchUpPage>> = Vec::new();
+        for index in 0..64 {
+            let after = GlobalPosition::new(index * PAGE_EVENTS);
+            let event = RecordedEvent {
+                position: GlobalPosition::new((index + 1) * PAGE_EVENTS),
+                stream: StreamName::new("big-1").expect("a good name"),
+                revision: Revision::new(index),
+                event_type: EventType::new("Happened").expect("a good name"),
+                id: EventId::generate(),
+                recorded_at: Timestamp::from_micros(0),
+                payload: Payload::Json(Bytes::from(vec![b' '; 1 << 20])),
+                meta: None,
+            };
+            let page = Page { events: vec![event], head: GlobalPosition::new(1 << 30), more: true };
+            let page_key = PageKey::exactly(query.clone(), after);
+            let raw = Arc::new(CatchUpPage::new(&page_key, page));
+            raws.push(Arc::downgrade(&raw));
+            let (slot, first) = shelf.ask((1, after), &Rc::new(Nobody), |_| true);
+            assert!(first);
+            shelf.arrived((1, after), &slot, Ok(Rc::new(EncodedPage::new(&key, raw))));
+        }
+        let alive = raws.iter().filter(|raw| raw.strong_count() > 0).count();
+        assert!(alive <= 1, "{alive} MiB are kept in a shelf of one");
     }
 }

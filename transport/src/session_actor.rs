@@ -37,7 +37,14 @@ impl SessionActor {
     pub(crate) fn start(session: Rc<SessionCell>, decoder: FrameDecoder, payload: Payload) {
         let key = session.worker().enter(session.clone());
         Self::create(|ctx| {
-            ctx.spawn(Drive { payload, decoder, buffer: BytesMut::new(), timer: None, open: true });
+            ctx.spawn(Drive {
+                payload,
+                decoder,
+                buffer: BytesMut::new(),
+                timer: None,
+                open: true,
+                broken: false,
+            });
             Self { session, key }
         });
     }
@@ -120,6 +127,8 @@ struct Drive {
     timer: Option<(Instant, Pin<Box<Sleep>>)>,
     /// The socket may have more for us.
     open: bool,
+    /// What comes cannot be decoded any more, and is thrown away.
+    broken: bool,
 }
 
 impl ActorFuture<SessionActor> for Drive {
@@ -164,8 +173,10 @@ impl Drive {
             Poll::Pending => false,
             Poll::Ready(Some(Ok(bytes))) => {
                 session.received(bytes.len());
-                self.buffer.extend_from_slice(&bytes);
-                self.decode(session);
+                if !self.broken {
+                    self.buffer.extend_from_slice(&bytes);
+                    self.decode(session);
+                }
                 true
             }
             Poll::Ready(Some(Err(_)) | None) => {
@@ -180,7 +191,7 @@ impl Drive {
     /// Returns whether there was a message.
     fn decode(&mut self, session: &Rc<SessionCell>) -> bool {
         let mut any = false;
-        while self.open && !self.buffer.is_empty() && session.may_read() {
+        while self.open && !self.broken && !self.buffer.is_empty() && session.may_read() {
             match self.decoder.decode(&mut self.buffer) {
                 Ok(None) => break,
                 Ok(Some(message)) => {
@@ -195,7 +206,8 @@ impl Drive {
                 Err(error) => {
                     any = true;
                     tracing::debug!(session = %session.info().id, %error, "bad frame");
-                    self.open = false;
+                    self.broken = true;
+                    self.buffer.clear();
                     session.handle(Input::Broken(error));
                 }
             }

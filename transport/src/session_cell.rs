@@ -250,14 +250,13 @@ impl SessionCell {
     }
 
     /// The connection is gone: gives up every feed, and the socket.
-    pub(crate) fn socket_gone(&self) {
+    pub(crate) fn socket_gone(self: &Rc<Self>) {
         let mut state = self.state.borrow_mut();
         state.gone = true;
         state.socket = None;
+        // Ends the session, so that no answer that is still under way opens a feed again.
+        self.feed(&mut state, Input::Gone);
         state.drop_unsent();
-        for feed in std::mem::take(&mut state.feeds) {
-            feed.close(&self.worker);
-        }
         drop(state);
         self.wake_actor();
     }

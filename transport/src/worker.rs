@@ -19,7 +19,7 @@ use crate::{
     Config,
     broadcaster::Join,
     catch_up::PageKey,
-    dispatcher::Dispatcher,
+    dispatcher::{Dispatcher, Drain},
     group::{GroupKey, Hub, Seat},
     metrics::WorkerMetrics,
     node::Node,
@@ -66,6 +66,10 @@ impl Worker {
         });
         let dispatcher = Dispatcher::new(worker.clone()).start();
         node.add_dispatcher(dispatcher.clone());
+        if node.is_draining() {
+            // The drain may have listed the workers just before.
+            dispatcher.do_send(Drain { spread: node.config.drain_spread });
+        }
         // Once a worker, and it must arrive: past the mailbox's bound.
         node.broadcaster.do_send(Join(dispatcher));
         worker

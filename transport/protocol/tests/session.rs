@@ -192,7 +192,12 @@ fn what_ends_a_session_ends_it_with_its_code() {
     assert_eq!(said, [json!({"close_frame": 1003})]);
     let mut scene = Scene::ready();
     let said = scene.hand_in(Input::Broken(FrameError::TooBig { bytes: 9, max: 1 }));
-    assert_eq!(said, [json!({"close_frame": 1009}), json!({"close": 1009})]);
+    assert_eq!(said, [json!({"close_frame": 1009})]);
+    assert!(scene.session.may_read(), "the rest is read and thrown away");
+    assert_eq!(scene.hand_in(Input::Gone), [json!({"close": 1009})]);
+    let mut scene = Scene::ready();
+    let said = scene.hand_in(Input::Broken(FrameError::Unmasked));
+    assert_eq!(said, [json!({"close_frame": 1002}), json!({"close": 1002})]);
 }
 
 #[test]

@@ -171,3 +171,15 @@ fn mentions_of_ended_groups_do_not_pile_up() {
     let living = hub.log_bytes / 100;
     assert!(hub.ages.len() <= 2 * AGES_TIDY_AT.max(2 * living), "{}", hub.ages.len());
 }
+
+#[test]
+fn a_group_has_one_wait_under_way_however_often_its_frames_fill() {
+    let (mut hub, _) = hub(1 << 20);
+    let mut key = key(Target::All, 1);
+    key.feed.batch.max_events = std::num::NonZeroU32::new(1);
+    key.feed.batch.max_delay_ms = Some(10_000);
+    hub.join(key, Rc::new(Woken::default()));
+    let waits: usize =
+        (1..=1_000).map(|position| hub.dispatch(&[event(position, "order-1")], None).len()).sum();
+    assert!(waits <= 1, "{waits} timers for one group");
+}

@@ -84,6 +84,12 @@ impl Session {
             self.timers.set(Timer::Pong, now + wait);
             return;
         }
+        if !self.may_read() {
+            // The pong may wait in the socket, which is not read while requests are unanswered.
+            self.life.left_at = Some(now);
+            self.timers.set(Timer::Pong, now + wait);
+            return;
+        }
         let left_at =
             *self.life.left_at.get_or_insert(activity.progress_at.clamp(sent_at, now.max(sent_at)));
         if activity.inbound_at > sent_at {

@@ -68,7 +68,8 @@ pub struct Activity {
 pub enum Input {
     /// A complete WebSocket message came in.
     Message(Message),
-    /// The frame decoder met a violation; nothing more can be read.
+    /// The frame decoder met a violation: nothing more can be decoded. While the session may be
+    /// read ([`Session::may_read`]), read on and throw away what comes, up to the end.
     Broken(FrameError),
     /// The socket is gone.
     Gone,
@@ -252,7 +253,7 @@ impl Session {
             (Input::Flushed, _) => {}
             // Whatever else a peer sends after our Close frame counts for nothing.
             (_, Phase::Closing(_)) => {}
-            (Input::Broken(error), _) => self.broken(error),
+            (Input::Broken(error), _) => self.broken(error, moment.now),
             (Input::Message(message), Phase::Opening | Phase::Ready) => {
                 self.message(message, moment);
             }
@@ -463,7 +464,13 @@ impl Session {
     }
 
     fn close_frame(&mut self, code: CloseCode, now: Instant) {
-        self.outputs.push_back(Output::Send(frame::close(code, code.text())));
+        self.close_with(code, code.text(), now);
+    }
+
+    fn close_with(&mut self, code: CloseCode, reason: &str, now: Instant) {
+        // After the Close frame nothing may follow (RFC 6455, section 5.5.1).
+        self.outputs.extend(self.subs.end().map(|sub| Output::Shut { sub }));
+        self.outputs.push_back(Output::Send(frame::close(code, reason)));
         self.phase = Phase::Closing(code);
         self.requests = Vec::new();
         self.timers.stop_all();
@@ -471,8 +478,13 @@ impl Session {
         self.timers.set(Timer::End, now + self.config.drain_timeout);
     }
 
-    fn broken(&mut self, error: FrameError) {
+    fn broken(&mut self, error: FrameError, now: Instant) {
         let code = error.close_code();
+        if matches!(error, FrameError::TooBig { .. }) {
+            // The peer may be in the middle of it. A connection that ended now would be reset
+            // under what it has still to say, and it might never see why.
+            return self.close_with(code, &error.to_string(), now);
+        }
         self.outputs.push_back(Output::Send(frame::close(code, &error.to_string())));
         self.finish(code);
     }

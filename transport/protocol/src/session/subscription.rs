@@ -21,6 +21,12 @@ pub(super) enum State {
     Behind,
 }
 
+impl State {
+    fn is_fed(&self) -> bool {
+        !matches!(self, Self::Checking(_) | Self::Abandoned)
+    }
+}
+
 /// A subscription that waits for the store's head.
 #[derive(Debug)]
 pub(super) struct Pending {
@@ -65,8 +71,13 @@ impl Subscriptions {
 
     /// Whether the subscription has a feed.
     pub(super) fn is_fed(&self, sub: Sub) -> bool {
-        self.find(sub)
-            .is_ok_and(|at| !matches!(self.0[at].1, State::Checking(_) | State::Abandoned))
+        self.find(sub).is_ok_and(|at| self.0[at].1.is_fed())
+    }
+
+    /// Ends all of them; returns those that had a feed.
+    pub(super) fn end(&mut self) -> impl Iterator<Item = Sub> + use<> {
+        let all = std::mem::take(&mut self.0).into_iter();
+        all.filter(|(_, state)| state.is_fed()).map(|(sub, _)| sub)
     }
 
     fn find(&self, sub: Sub) -> Result<usize, usize> {
