@@ -80,7 +80,6 @@ pub(super) struct Received {
 #[derive(Debug)]
 pub(super) struct Crowd {
     pub(super) tally: Rc<Tally>,
-    receive_buffer: Option<usize>,
     tasks: JoinSet<()>,
 }
 
@@ -98,6 +97,8 @@ pub(super) struct Tally {
     reached: RefCell<Vec<u64>>,
     /// Sessions that do not read.
     stalled: RefCell<Vec<bool>>,
+    /// A position that somebody waits for everybody to reach.
+    awaited: Cell<u64>,
     live: Cell<usize>,
     repeated: Cell<u64>,
     skipped: Cell<u64>,
@@ -128,6 +129,7 @@ impl Crowd {
             sent: RefCell::default(),
             reached: RefCell::default(),
             stalled: RefCell::default(),
+            awaited: Cell::new(u64::MAX),
             live: Cell::new(0),
             repeated: Cell::new(0),
             skipped: Cell::new(0),
@@ -135,13 +137,7 @@ impl Crowd {
             news: Notify::new(),
             resume: Notify::new(),
         };
-        Self { tally: Rc::new(tally), receive_buffer: None, tasks: JoinSet::new() }
-    }
-
-    /// Gives the sessions' sockets a receive buffer of `bytes` in the kernel.
-    pub(super) fn with_receive_buffer(mut self, bytes: usize) -> Self {
-        self.receive_buffer = Some(bytes);
-        self
+        Self { tally: Rc::new(tally), tasks: JoinSet::new() }
     }
 
     /// Lets `sessions` more in; returns when each is connected, and has asked for its events.
@@ -157,11 +153,6 @@ impl Crowd {
     ) -> Result<()> {
         let handshakes = stream::iter(0..sessions).map(|_| open(address, begin));
         let open = handshakes.buffer_unordered(HANDSHAKES).try_for_each(|(socket, rest)| {
-            if let Some(bytes) = self.receive_buffer
-                && let Err(error) = socket2::SockRef::from(&socket).set_recv_buffer_size(bytes)
-            {
-                return futures_util::future::err(error.into());
-            }
             let session = self.tally.enter();
             let tally = Rc::clone(&self.tally);
             self.tasks.spawn_local(Session { socket, rest, session, tally }.read());
@@ -259,9 +250,16 @@ impl Tally {
         self.sent.borrow().at.len()
     }
 
-    /// How many sessions lack something of what was sent through `position`.
-    pub(super) fn lacking(&self, position: u64) -> usize {
-        self.reached.borrow().iter().filter(|reached| **reached < position).count()
+    /// Waits until every session has everything through `position`; returns false when it takes
+    /// longer than `within`.
+    ///
+    /// # Errors
+    ///
+    /// A session failed.
+    pub(super) async fn everybody_has(&self, position: u64, within: Duration) -> Result<bool> {
+        self.awaited.set(position);
+        let everybody = |tally: &Self| tally.reached.borrow().iter().all(|at| *at >= position);
+        self.wait(within, everybody).await
     }
 
     /// Events that sessions were to get through `position` and did not, got twice, or got out of
@@ -275,6 +273,10 @@ impl Tally {
     pub(super) fn stall(&self, sessions: usize, stop: bool) {
         self.stalled.borrow_mut()[..sessions].fill(stop);
         self.resume.notify_waiters();
+    }
+
+    fn is_stalled(&self, session: usize) -> bool {
+        self.stalled.borrow()[session]
     }
 
     fn fail(&self, failure: String) {
@@ -303,6 +305,8 @@ impl Tally {
             // Between its ends, a message has consecutive events.
             Check::Ends => check(first),
         }
+        let awaited = self.awaited.get();
+        let arrives = *reached < awaited && awaited <= last;
         *reached = last.max(*reached);
         self.count(|received| {
             received.messages += 1;
@@ -314,7 +318,10 @@ impl Tally {
         let from = first.saturating_sub(before + 1) as usize;
         let through = last.saturating_sub(before) as usize;
         if last <= before || through > sent.at.len() {
-            // Events from before this run, or of somebody else.
+            // Events from before this run, or that everybody else has.
+            if arrives {
+                self.news.notify_waiters();
+            }
             return;
         }
         let mut latency = self.latency.borrow_mut();
@@ -333,7 +340,7 @@ impl Tally {
         if let Some((then, count)) = same {
             latency.saturating_record_n(micros(now - then), count);
         }
-        let mut news = false;
+        let mut news = arrives;
         while sent.at.front().is_some_and(|(_, missing)| *missing == 0) {
             sent.at.pop_front();
             sent.before += 1;
@@ -376,19 +383,22 @@ impl Session {
         let rest = std::mem::take(&mut self.rest);
         self.take(&rest, Instant::now())?;
         loop {
-            while tally.stalled.borrow()[self.session] {
+            while tally.is_stalled(self.session) {
                 tally.resume.notified().await;
             }
             let read = std::future::poll_fn(|task| {
+                if tally.is_stalled(self.session) {
+                    return Poll::Ready(Ok(None));
+                }
                 let mut buffer = tally.buffer.borrow_mut();
                 let mut buffer = ReadBuf::new(&mut buffer);
                 match Pin::new(&mut self.socket).poll_read(task, &mut buffer) {
                     Poll::Pending => Poll::Pending,
                     Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
-                    Poll::Ready(Ok(())) => Poll::Ready(self.took(buffer.filled())),
+                    Poll::Ready(Ok(())) => Poll::Ready(self.took(buffer.filled()).map(Some)),
                 }
             });
-            if read.await? == 0 {
+            if read.await? == Some(0) {
                 bail!("the server has closed the connection");
             }
         }

@@ -103,7 +103,7 @@ pub(super) async fn run(args: Args, pins: Pins) -> Result<()> {
     appended?;
     let during = feed.take_latency();
     let head = feed.head();
-    tally.wait(SETTLE, |tally| tally.lacking(head) == 0).await?;
+    tally.everybody_has(head, SETTLE).await?;
     joined?;
     let reads = metric(server.address, PAGE_READS).await? - reads;
     let cpu = server.cpu()?.since(&cpu).total;

@@ -51,10 +51,6 @@ pub(super) struct Args {
 /// How long sessions may take to become live, or to get what they missed.
 const CATCH_UP: Duration = Duration::from_secs(120);
 
-/// The receive buffer of each session's socket, in bytes: small, so that the server feels soon that
-/// a session does not read. (What the kernel holds for it is no memory of the server.)
-const RECEIVE_BYTES: usize = 16 << 10;
-
 /// The figures of one kind of round.
 #[derive(Debug, Default)]
 struct Rounds {
@@ -81,7 +77,7 @@ pub(super) async fn run(args: Args, pins: Pins) -> Result<()> {
 
     let Measured { child: server, .. } = &args.launch.start(pins.server).await?;
     let mut feed = Feed::Log(LogFeed::open(server.address, args.payload).await?);
-    let mut crowd = Crowd::new(args.payload, Check::Exact).with_receive_buffer(RECEIVE_BYTES);
+    let mut crowd = Crowd::new(args.payload, Check::Exact);
     let tally = crowd.tally.clone();
     tally.begin_at(feed.base());
     crowd.join(server.address, sessions, Begin::End).await?;
@@ -108,8 +104,8 @@ pub(super) async fn run(args: Args, pins: Pins) -> Result<()> {
             unread = unread.min(bytes);
             tally.stall(stalled, false);
         }
-        let head = feed.head();
-        if !tally.wait(CATCH_UP, |tally| tally.lacking(head) == 0).await? {
+        if !tally.everybody_has(feed.head(), CATCH_UP).await? {
+            // They never will: the losses say so.
             break;
         }
     }
