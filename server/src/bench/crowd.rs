@@ -72,7 +72,7 @@ pub(super) struct Received {
     pub(super) messages: u64,
     /// Bytes.
     pub(super) bytes: u64,
-    /// Reads from sockets that gave something: no more than the server's writes.
+    /// Reads from sockets that gave something.
     pub(super) reads: u64,
 }
 

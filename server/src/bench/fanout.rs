@@ -191,7 +191,7 @@ struct Report {
 /// A figure: its name, its key, and how it is got from a round.
 type Figure = (&'static str, &'static str, fn(&Round) -> f64);
 
-const FIGURES: [Figure; 9] = [
+const FIGURES: [Figure; 10] = [
     ("deliveries a second", "deliveries_per_second", Round::deliveries_per_second),
     ("latency p50, ms", "latency_p50_ms", |round| round.latency_ms(0.5)),
     ("latency p99, ms", "latency_p99_ms", |round| round.latency_ms(0.99)),
@@ -203,9 +203,11 @@ const FIGURES: [Figure; 9] = [
     ("  of that, database", "cpu_seconds_per_million_database", |round| {
         round.cpu_per_million_of(DATABASE)
     }),
-    ("events a write", "events_per_write", |round| {
-        let writes = round.received.messages.min(round.received.reads).max(1);
-        round.received.events as f64 / writes as f64
+    ("events a frame", "events_per_frame", |round| {
+        round.received.events as f64 / round.received.messages.max(1) as f64
+    }),
+    ("frames a read", "frames_per_read", |round| {
+        round.received.messages as f64 / round.received.reads.max(1) as f64
     }),
     ("bytes a delivery", "bytes_per_delivery", |round| {
         round.received.bytes as f64 / round.received.events.max(1) as f64

@@ -134,11 +134,12 @@ impl Round {
         self.latency.value_at_quantile(quantile) as f64 / 1e3
     }
 
-    /// How events stood in the server's writes, on average. A write carries at least one frame, and
-    /// is read at once or not: so there were no more writes than the fewer of frames and reads.
+    /// How events stood in the server's writes: a batch of the log is one frame, and a frame is
+    /// written as soon as it is there. (Reads here say nothing of writes there: what was written in
+    /// two goes may be read in one.)
     pub(super) fn shape(&self) -> Shape {
-        let writes = self.received.messages.min(self.received.reads).max(1);
-        let each = |count: u64| ((count + writes / 2) / writes).max(1) as usize;
-        Shape { events: each(self.received.events), frames: each(self.received.messages) }
+        let frames = self.received.messages.max(1);
+        let events = (self.received.events + frames / 2) / frames;
+        Shape { events: events.max(1) as usize, frames: 1 }
     }
 }
