@@ -1,6 +1,7 @@
 //! `tidewire`: the program. One subcommand a file; this one only parses and reports.
 
 mod append;
+mod bench;
 mod client;
 mod config;
 mod database;
@@ -39,6 +40,7 @@ enum Verb {
     Migrate(migrate::Args),
     Epoch(epoch::Args),
     Health(health::Args),
+    Bench(bench::Args),
 }
 
 fn main() -> ExitCode {
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
         Verb::Migrate(args) => migrate::run(args),
         Verb::Epoch(args) => epoch::run(args),
         Verb::Health(args) => health::run(args),
+        Verb::Bench(args) => bench::run(args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
