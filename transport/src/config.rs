@@ -107,6 +107,38 @@ impl Default for Config {
     }
 }
 
+impl Config {
+    /// Finds what cannot work: an interval or a limit of zero.
+    ///
+    /// # Errors
+    ///
+    /// The name of the setting.
+    pub(crate) fn check(&self) -> Result<(), &'static str> {
+        let durations = [
+            ("hello_timeout", self.hello_timeout),
+            ("ping_interval", self.ping_interval),
+            ("pong_timeout", self.pong_timeout),
+            ("progress_timeout", self.progress_timeout),
+            ("heartbeat_interval", self.heartbeat_interval),
+            ("head_poll", self.head_poll),
+        ];
+        let limits = [
+            ("sessions_max", self.sessions_max),
+            ("subscriptions_max", self.subscriptions_max),
+            ("requests_max", self.requests_max),
+            ("message_bytes_max", self.message_bytes_max),
+            ("reply_bytes_max", self.reply_bytes_max),
+            ("write_bytes_max", self.write_bytes_max),
+            ("catch_up_reads_max", self.catch_up_reads_max),
+            ("fetch_reads_max", self.fetch_reads_max),
+            ("database_threads", self.database_threads),
+        ];
+        let duration = durations.iter().find(|(_, value)| value.is_zero()).map(|(name, _)| *name);
+        let limit = limits.iter().find(|(_, value)| *value == 0).map(|(name, _)| *name);
+        duration.or(limit).map_or(Ok(()), Err)
+    }
+}
+
 /// Durations in configuration are numbers of milliseconds.
 mod millis {
     use std::time::Duration;
@@ -115,5 +147,19 @@ mod millis {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
         u64::deserialize(from).map(Duration::from_millis)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_work_and_a_setting_of_zero_is_named() {
+        assert_eq!(Config::default().check(), Ok(()));
+        let no_pings = Config { ping_interval: Duration::ZERO, ..Config::default() };
+        assert_eq!(no_pings.check(), Err("ping_interval"));
+        let no_requests = Config { requests_max: 0, ..Config::default() };
+        assert_eq!(no_requests.check(), Err("requests_max"));
     }
 }

@@ -21,6 +21,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 use tidewire_eventstore::EventStore;
+use tidewire_protocol::CloseCode;
 
 /// Upper bounds of the latency buckets, in seconds.
 const LATENCY_BOUNDS: [f64; 14] = [
@@ -78,7 +79,7 @@ pub(crate) struct CatchUpMetrics {
 pub(crate) struct Metrics {
     workers: Mutex<Vec<Arc<WorkerMetrics>>>,
     pub(crate) catch_up: Arc<CatchUpMetrics>,
-    closes: Mutex<BTreeMap<u16, u64>>,
+    closes: Mutex<BTreeMap<Option<CloseCode>, u64>>,
     pub(crate) handshakes_refused: AtomicU64,
     pub(crate) broadcasts_refused: AtomicU64,
     pub(crate) fetches_refused: AtomicU64,
@@ -111,8 +112,10 @@ impl Metrics {
         worker
     }
 
-    /// Counts a session that ended with `code`. Codes are bounded by the protocol.
-    pub(crate) fn closed(&self, code: u16) {
+    /// Counts a session that ended with `code`. A client can close with any of thousands of codes;
+    /// those without a meaning here count as one.
+    pub(crate) fn closed(&self, code: CloseCode) {
+        let code = Some(code).filter(|code| CloseCode::ALL.contains(code));
         *self.closes.lock().unwrap_or_else(PoisonError::into_inner).entry(code).or_default() += 1;
     }
 
@@ -251,7 +254,8 @@ impl Collector for Scrape {
             MetricType::Counter,
         )?;
         for (code, count) in m.closes.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            let labels = [("code", code.to_string())];
+            let code = code.map_or_else(|| "other".to_owned(), |code| code.to_string());
+            let labels = [("code", code)];
             ConstCounter::new(*count).encode(metric.encode_family(&labels)?)?;
         }
 

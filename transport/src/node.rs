@@ -213,6 +213,8 @@ fn session_config(config: &Config, token: Option<String>) -> SessionConfig {
         pong_timeout: config.pong_timeout,
         progress_timeout: config.progress_timeout,
         heartbeat_interval: config.heartbeat_interval,
+        // A session's own share of the drain: what is left is for its Close frame.
+        drain_timeout: config.drain_timeout / 2,
         ..SessionConfig::default()
     }
 }

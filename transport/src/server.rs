@@ -59,6 +59,9 @@ pub enum StartError {
     /// The runtime for the database could not be made.
     #[error("the runtime for the database could not be made: {0}")]
     Runtime(#[from] std::io::Error),
+    /// A setting is zero that cannot be.
+    #[error("the setting `{0}` must not be zero")]
+    Config(&'static str),
     /// The log cannot be read.
     #[error("the log cannot be read: {0}")]
     Log(#[from] ReadError),
@@ -142,9 +145,10 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// [`StartError`] where the log cannot be read.
+    /// [`StartError`] where the log cannot be read, or a setting cannot work.
     pub async fn start(self) -> Result<Tidewire, StartError> {
         let Self { store, config, token, runtime } = self;
+        config.check().map_err(StartError::Config)?;
         let runtime = match runtime {
             Some(runtime) => runtime,
             None => DatabaseRuntime::new(config.database_threads)?,

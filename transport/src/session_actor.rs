@@ -78,7 +78,7 @@ impl SessionActor {
                     let answer = page
                         .map(|page| answers::page(page, by_revision))
                         .map_err(|error| fetch_error(&error));
-                    session.handle(Input::Answer { id, answer });
+                    session.fetched(Input::Answer { id, answer });
                 };
                 ctx.spawn(answered.into_actor(self));
             }
@@ -114,7 +114,7 @@ impl Actor for SessionActor {
         let code = self.session.close_code();
         worker.leave(self.key);
         worker.node().dismiss();
-        worker.node().metrics.closed(code.0);
+        worker.node().metrics.closed(code);
         tracing::debug!(session = %self.session.info().id, code = code.0, "session closed");
     }
 }

@@ -68,6 +68,9 @@ struct State {
     /// Whose turn it is.
     turn: usize,
     actions: VecDeque<Output>,
+    /// Pages that the client asked for. One is read at a time, and none while replies wait.
+    fetches: VecDeque<Output>,
+    fetching: bool,
     inbound_at: Instant,
     progress_at: Instant,
     /// Bytes handed to the socket's body and not known to be accepted by the kernel.
@@ -135,6 +138,8 @@ impl SessionCell {
                 feeds: Vec::new(),
                 turn: 0,
                 actions: VecDeque::new(),
+                fetches: VecDeque::new(),
+                fetching: false,
                 inbound_at: now,
                 progress_at: now,
                 unsent: 0,
@@ -187,7 +192,22 @@ impl SessionCell {
 
     /// The next thing that only the actor can do (an append, a read).
     pub(crate) fn next_action(&self) -> Option<Output> {
-        self.state.borrow_mut().actions.pop_front()
+        let mut state = self.state.borrow_mut();
+        if let Some(action) = state.actions.pop_front() {
+            return Some(action);
+        }
+        if state.fetching || state.reply_bytes >= self.worker.config().reply_bytes_max {
+            return None;
+        }
+        let fetch = state.fetches.pop_front();
+        state.fetching = fetch.is_some();
+        fetch
+    }
+
+    /// Tells the session what became of the page that was read for it.
+    pub(crate) fn fetched(self: &Rc<Self>, answer: Input) {
+        self.state.borrow_mut().fetching = false;
+        self.handle(answer);
     }
 
     /// Whether the socket may be read: not while the session is busy with what it was sent.
@@ -311,7 +331,7 @@ impl SessionCell {
                 state.unsent = bytes.len();
                 state.bytes_out += bytes.len() as u64;
                 self.worker.metrics.bytes_sent.fetch_add(bytes.len() as u64, Relaxed);
-                if state.paused {
+                if state.paused || !state.fetches.is_empty() {
                     self.wake_actor();
                 }
                 Chunk::Write(bytes)
@@ -381,6 +401,7 @@ impl SessionCell {
                         self.cut(state);
                     }
                 }
+                fetch @ Output::Fetch { .. } => state.fetches.push_back(fetch),
                 action => state.actions.push_back(action),
             }
         }
@@ -404,9 +425,17 @@ impl SessionCell {
 
     /// Cuts the socket off, whatever it still holds.
     fn cut(&self, state: &mut State) {
-        if let Some(socket) = state.socket.take() {
+        match state.socket.take() {
             // Fails only where the socket is gone already.
-            let _ = socket2::SockRef::from(&*socket).shutdown(std::net::Shutdown::Both);
+            Some(socket) => {
+                let _ = socket2::SockRef::from(&*socket).shutdown(std::net::Shutdown::Both);
+            }
+            // On a server that is not tuned the session ends alone: nobody can reach the socket
+            // while actix-http waits for it, and it lives until its peer ends it.
+            None => {
+                state.gone = true;
+                self.wake_actor();
+            }
         }
         state.cut_at = None;
         state.drop_unsent();

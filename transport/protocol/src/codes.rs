@@ -75,6 +75,7 @@ error_codes! {
     InvalidContentType = "invalid_content_type", never, "A content type is not 1 to 200 visible ASCII characters.";
     Overloaded = "overloaded", retry, "The server has too much to do just now.";
     Unavailable = "unavailable", retry, "The log cannot be reached just now.";
+    OutcomeUnknown = "outcome_unknown", never, "The server closes and cannot tell whether the append was recorded; with ids it can be sent again.";
     Refused = "refused", never, "The database refused the request for a reason of its own.";
     Corrupt = "corrupt", never, "The log holds what this server cannot read.";
     Closing = "closing", retry, "The server is shutting down.";

@@ -49,9 +49,12 @@ impl From<ErrorBody> for Refusal {
                 StatusCode::TOO_MANY_REQUESTS
             }
             Some(ErrorCode::Unavailable | ErrorCode::Closing) => StatusCode::SERVICE_UNAVAILABLE,
-            Some(ErrorCode::Internal | ErrorCode::Corrupt | ErrorCode::Refused) => {
-                StatusCode::INTERNAL_SERVER_ERROR
-            }
+            Some(
+                ErrorCode::Internal
+                | ErrorCode::Corrupt
+                | ErrorCode::Refused
+                | ErrorCode::OutcomeUnknown,
+            ) => StatusCode::INTERNAL_SERVER_ERROR,
             _ => StatusCode::BAD_REQUEST,
         };
         Self { status, error: Box::new(error) }
