@@ -2,9 +2,9 @@
 //! at the head, which alone is believed.
 //!
 //! A notification says that it is worth looking; its payload is a hint that can only save a look.
-//! NOTIFY is sent after the commit, on a connection of its own, and commits that happen while one
-//! is on its way share the next: a NOTIFY inside of the appending transactions would make them
-//! wait for one another, and none is worth a wait. Whatever is lost — a notification, the
+//! NOTIFY is sent after the commit, on a connection of its own: inside of the appending transaction
+//! it would make the next one wait. Commits that happen within [`QUIET`] of one share the next, as
+//! each costs the server a transaction. Whatever is lost — a notification, the
 //! listening session, a PgBouncer in between — the regular look makes good.
 
 use std::{
@@ -29,6 +29,10 @@ const NOTIFY_HEAD: &str = include_str!("sql/notify_head.sql");
 const READ_HEAD: &str = include_str!("sql/read_head.sql");
 const RELAX_DURABILITY: &str = include_str!("sql/relax_durability.sql");
 
+/// The least time between two notifications: what another node may hear later of a commit that
+/// follows another closely.
+const QUIET: Duration = Duration::from_millis(5);
+
 /// The pause before a failed connection is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -41,11 +45,15 @@ pub(super) async fn announce(server: Server, mut committed: watch::Receiver<Glob
     let mut connection = None;
     while committed.changed().await.is_ok() {
         let head = *committed.borrow_and_update();
-        if let Err(reason) = notify(&server, &mut connection, head).await {
-            tracing::debug!(%reason, "could not notify; listeners look for themselves");
-            connection = None;
-            sleep(RETRY).await;
-        }
+        let pause = match notify(&server, &mut connection, head).await {
+            Ok(()) => QUIET,
+            Err(reason) => {
+                tracing::debug!(%reason, "could not notify; listeners look for themselves");
+                connection = None;
+                RETRY
+            }
+        };
+        sleep(pause).await;
     }
 }
 
