@@ -325,6 +325,7 @@ async fn read(settings: &Settings, database: &Database, store: &Arc<PostgresStor
                 let value: serde_json::Value =
                     serde_json::from_slice(&raw.as_bytes().unwrap()[1..]).unwrap();
                 bytes += value.to_string().len();
+                let _: (i64, i64) = (row.get("position"), row.get("revision"));
                 let _: (String, String, Uuid) = (row.get("stream"), row.get("type"), row.get("id"));
             }
             position = rows.last().unwrap().get("position");

@@ -18,7 +18,7 @@ use tokio::{
         TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
-    sync::Notify,
+    sync::{Mutex, Notify},
     task::JoinSet,
     time::timeout,
 };
@@ -90,7 +90,7 @@ impl Feed {
 /// Appends single events over one socket, without waiting for the answers.
 #[derive(Debug)]
 pub(super) struct LogFeed {
-    socket: OwnedWriteHalf,
+    socket: Rc<Mutex<OwnedWriteHalf>>,
     payload: usize,
     made: u64,
     state: Rc<Answers>,
@@ -136,13 +136,15 @@ impl LogFeed {
         });
         let mut reading = JoinSet::new();
         let answers = Rc::clone(&state);
+        let socket = Rc::new(Mutex::new(writer));
+        let pongs = Rc::clone(&socket);
         reading.spawn_local(async move {
-            if let Err(error) = answers.read(reader, rest).await {
+            if let Err(error) = answers.read(reader, rest, &pongs).await {
                 *answers.failure.borrow_mut() = Some(format!("{error:#}"));
                 answers.news.notify_waiters();
             }
         });
-        Ok(Self { socket: writer, payload, made: 0, state, _reader: reading })
+        Ok(Self { socket, payload, made: 0, state, _reader: reading })
     }
 
     /// From sending an append to its answer, in microseconds, since this was called last.
@@ -206,7 +208,9 @@ impl LogFeed {
             );
             encode_masked(Opcode::Text, true, message.as_bytes(), MASK, &mut out);
         }
-        self.socket.write_all(&out).await.context("the connection for appends")?;
+        let mut socket = self.socket.lock().await;
+        socket.write_all(&out).await.context("the connection for appends")?;
+        drop(socket);
         self.check()
     }
 
@@ -219,14 +223,27 @@ impl LogFeed {
 }
 
 impl Answers {
-    async fn read(&self, mut reader: OwnedReadHalf, mut rest: Vec<u8>) -> Result<()> {
+    async fn read(
+        &self,
+        mut reader: OwnedReadHalf,
+        mut rest: Vec<u8>,
+        socket: &Mutex<OwnedWriteHalf>,
+    ) -> Result<()> {
         loop {
             let mut used = 0;
+            let mut pongs = BytesMut::new();
             while let Some((frame, len)) = first_frame(&rest[used..])? {
                 used += len;
-                self.take(frame.opcode, frame.payload)?;
+                if frame.opcode == 9 {
+                    encode_masked(Opcode::Pong, true, frame.payload, MASK, &mut pongs);
+                } else {
+                    self.take(frame.opcode, frame.payload)?;
+                }
             }
             rest.drain(..used);
+            if !pongs.is_empty() {
+                socket.lock().await.write_all(&pongs).await?;
+            }
             if reader.read_buf(&mut rest).await? == 0 {
                 bail!("the server has closed the connection");
             }
