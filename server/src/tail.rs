@@ -114,6 +114,11 @@ fn query(args: &Args) -> Result<Query> {
     Ok(Query { target, types: types.collect::<Result<_>>()?, after, follow })
 }
 
+fn after_the_end(position: GlobalPosition, head: GlobalPosition) -> anyhow::Error {
+    let text = format!("position {position} is after the end of the log, which is {head}");
+    failure(Reason::Usage, text)
+}
+
 fn parse_after(text: &str) -> Result<After, String> {
     match text {
         "start" => Ok(After::Start),

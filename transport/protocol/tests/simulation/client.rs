@@ -222,6 +222,7 @@ impl Client {
                     self.settled.push((id, result.expect("the model refuses nothing")));
                 }
                 ClientOutput::Complaint(error) => panic!("the server complains: {error}"),
+                ClientOutput::Fetched { .. } => panic!("nobody fetches"),
                 ClientOutput::State(_) | ClientOutput::Welcome(_) => {}
             }
         }
