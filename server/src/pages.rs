@@ -6,7 +6,7 @@
 //! it says nothing of the log, and whether they may connect is decided at `/ws`.
 
 use actix_web::{
-    HttpRequest, HttpResponse,
+    HttpRequest, HttpResponse, guard,
     http::header::{self, ETag, EntityTag, Header, IfNoneMatch},
     web,
 };
@@ -67,7 +67,9 @@ impl Pages {
                 let answer = page.answer(&request);
                 async { answer }
             };
-            app.service(web::resource(path).route(web::get().to(answer)));
+            // To HEAD the same is answered, without the body.
+            let asks = guard::Any(guard::Get()).or(guard::Head());
+            app.service(web::resource(path).route(web::route().guard(asks).to(answer)));
         }
     }
 }
