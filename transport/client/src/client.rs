@@ -130,7 +130,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// Begins to connect to `url`, such as `ws://127.0.0.1:7070/ws`, and keeps connected from
+    /// Begins to connect to `url`, such as `ws://127.0.0.1:7377/ws`, and keeps connected from
     /// then on. Has to be called within a tokio runtime, which then runs the connection.
     ///
     /// # Errors

@@ -9,7 +9,7 @@
 //! use tidewire_client::{After, Client, ClientConfig, Delivery, SubscribeOptions, Target};
 //!
 //! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
-//! let client = Client::connect("ws://127.0.0.1:7070/ws", ClientConfig::default())?;
+//! let client = Client::connect("ws://127.0.0.1:7377/ws", ClientConfig::default())?;
 //! let mut events = client.subscribe(SubscribeOptions::new(Target::All, After::Start)).await?;
 //! while let Some(delivery) = events.next().await {
 //!     if let Delivery::Event(event) = delivery? {
