@@ -9,4 +9,6 @@ export default defineConfig({
   dts: true,
   sourcemap: true,
   fixedExtension: false,
+  // Numbers with a name cost no bytes.
+  inputOptions: { optimization: { inlineConst: true } },
 });

@@ -1,21 +1,18 @@
 /** The main promise, with everything real: the page gets every event of the log exactly once, whatever breaks. */
 import { mkdirSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { chromium, type Browser } from 'playwright-core';
+import type { Browser } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { proxyTo, type Proxy } from '../test/support/proxy.js';
 import { openDemo, type DemoPage } from './page.js';
-import { program, required, type Program } from './program.js';
+import { chromiumBrowser } from './chromium.js';
+import { demoAt, type Program } from './program.js';
 
-const ARGUMENTS = [
-  '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
-  '--disable-background-networking', '--disable-component-update', '--disable-sync',
-];
 const shots = fileURLToPath(new URL('shots/', import.meta.url));
 
 let browser: Browser;
 beforeAll(async () => {
-  browser = await chromium.launch({ executablePath: required('TIDEWIRE_CHROMIUM'), args: ARGUMENTS });
+  browser = await chromiumBrowser();
   mkdirSync(shots, { recursive: true });
 });
 afterAll(() => browser?.close());
@@ -28,7 +25,7 @@ describe('the page and the log', () => {
   let open: DemoPage;
 
   beforeEach(async () => {
-    demo = await program(3_000);
+    demo = await demoAt(3_000);
     await demo.start();
     proxy = await proxyTo(demo.port);
     open = await openDemo(browser, proxy.port);
@@ -100,7 +97,7 @@ describe('the page and the log', () => {
 describe('the page on a screen', () => {
   let demo: Program;
   beforeAll(async () => {
-    demo = await program(3_000);
+    demo = await demoAt(3_000);
     await demo.start();
     await demo.grownTo(1_500);
   });

@@ -1,4 +1,4 @@
-/** The program under test: `tidewire demo` on one port and one file, started, killed and started again. */
+/** The program under test: `tidewire demo` or `serve` on one port and one file, started, killed and started again. */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -38,7 +38,10 @@ export interface Program {
 }
 
 /** A demo at `speed` with a file of its own; it does not run yet. */
-export async function program(speed: number): Promise<Program> {
+export const demoAt = (speed: number): Promise<Program> => program('demo', '--speed', `${speed}`);
+
+/** A verb of the program that serves, with a file of its own; it does not run yet. */
+export async function program(...verb: readonly string[]): Promise<Program> {
   const binary = required('TIDEWIRE_BIN');
   const folder = mkdtempSync(join(tmpdir(), 'tidewire-e2e-'));
   const port = await freePort();
@@ -63,7 +66,7 @@ export async function program(speed: number): Promise<Program> {
     port,
     kill,
     async start() {
-      const args = ['demo', '--address', `127.0.0.1:${port}`, '--speed', `${speed}`, '--database', join(folder, 'flights.db')];
+      const args = [...verb, '--address', `127.0.0.1:${port}`, '--database', join(folder, 'log.db')];
       const child = spawn(binary, args, { stdio: ['ignore', 'pipe', 'pipe'] });
       running = child;
       for (const output of [child.stdout, child.stderr]) output.on('data', (text) => (said += String(text)));

@@ -68,23 +68,16 @@ export function createClient(options: ClientOptions): Client {
   const { token: source } = options;
   let subs = 0;
   let welcome: Welcome | undefined;
-  let askedAt = 0;
   let token: string | undefined;
 
   const say = (message: ClientMessage): boolean => connection.send(JSON.stringify(message));
-
-  const answered = (): void => connection.meter?.answered(Date.now() - askedAt);
 
   const receive = (message: ServerMessage): void => {
     tell(listeners, message);
     switch (message.type) {
       case 'welcome':
         welcome = message;
-        answered();
         connection.ready(message.reconnect);
-        break;
-      case 'pong':
-        answered();
         break;
       case 'heartbeat':
         for (const sub in message.positions) routes.get(+sub)?.receive({ type: 'scanned', position: message.positions[sub]! });
@@ -107,7 +100,6 @@ export function createClient(options: ClientOptions): Client {
       if (expired && token === last) throw new TidewireError('token_expired');
     },
     open() {
-      askedAt = Date.now();
       say({
         type: 'hello',
         protocol: 1,
@@ -124,17 +116,11 @@ export function createClient(options: ClientOptions): Client {
         connection.lose(MALFORMED, 'malformed message', false);
       }
     },
-    probe() {
-      askedAt = Date.now();
-      say({ type: 'ping', id: 'p' });
-    },
+    probe: () => void say({ type: 'ping', id: 'p' }),
   });
 
   return {
     ...connection,
-    attach(meter) {
-      connection.meter = meter;
-    },
     onMessage: (listener) => enlist(listeners, listener),
     link: {
       options,

@@ -8,7 +8,7 @@
 import { reconnectPolicy, retryDelay, type ReconnectOptions } from './backoff.js';
 import { isFinal, NO_ANSWER, TIMED_OUT } from './closing.js';
 import { TidewireError } from './error.js';
-import { judge, type HeartbeatOptions } from './liveness.js';
+import { slept, type HeartbeatOptions } from './liveness.js';
 import { createStore, type Observable } from './store.js';
 
 /** Where a connection stands. */
@@ -38,13 +38,8 @@ export interface ClosedError extends TidewireError {
   readonly details: { readonly code: number; readonly reason: string; readonly wasClean: boolean };
 }
 
-/** Who counts what goes through a connection. */
-export interface Meter {
-  sent(data: Payload): void;
-  received(data: Payload): void;
-  /** A round trip, in milliseconds. */
-  answered(latency: number): void;
-}
+/** Who sees what goes through a connection, before anything else does. */
+export type Tap = (data: Payload, direction: 'sent' | 'received') => void;
 
 /** What can be sent on a socket. */
 export type Payload = string | ArrayBuffer;
@@ -109,8 +104,8 @@ export interface Connection extends Observable<ConnectionState> {
   lose(code: number, reason: string, final?: boolean): void;
   /** The peer's advice for the next close: wait at least so long, or stay away. */
   advise(delay: number, final: boolean): void;
-  /** Who counts, from now on. */
-  meter: Meter | undefined;
+  /** Sets who sees what goes through, from now on. */
+  attach(tap: Tap): void;
 }
 
 /** A connection that lasted so long ends a row of failures. */
@@ -134,23 +129,23 @@ export const createConnection = (options: ConnectionOptions, hooks: ConnectionHo
   let advice = 0;
   let lastCode = 0;
   let banned = false;
+  let kept = false;
+  let tap: Tap | undefined;
   let outcome: Promise<void>;
   let resolve: () => void;
-  let reject: (error: TidewireError) => void = () => {};
+  let reject: ((error: TidewireError) => void) | undefined;
 
   const arm = (ms: number, run: () => void): void => {
     clearTimeout(timer);
     timer = setTimeout(run, ms);
   };
-  const isOff = (): boolean => /^[df]/.test(store.getSnapshot().status);
 
   /** Asks for a sign of life. `again`: the last question was slept through; a page that is late every time gets no third. */
   const ask = (again?: boolean): void => {
     askedAt = Date.now();
     arm(timeout, () => {
-      const liveness = judge(askedAt, Date.now(), timeout);
-      if (liveness === 'alive') arm(interval - timeout, ask);
-      else if (liveness === 'asleep' && !again) ask(true);
+      if (!askedAt) arm(interval - timeout, ask);
+      else if (!again && slept(askedAt, Date.now(), timeout)) ask(true);
       else lose(NO_ANSWER, 'no answer');
     });
     hooks.probe!();
@@ -161,8 +156,10 @@ export const createConnection = (options: ConnectionOptions, hooks: ConnectionHo
     if (waiting) void open();
     else if (connectedAt && !askedAt && hooks.probe) ask();
   };
-  const listen = (verb: 'addEventListener' | 'removeEventListener'): void =>
-    WAKERS.forEach((type) => globalThis[verb]?.(type, wake));
+  const keep = (on: boolean): void => {
+    kept = on;
+    WAKERS.forEach((type) => globalThis[on ? 'addEventListener' : 'removeEventListener']?.(type, wake));
+  };
 
   /** Lets go of the socket and of whatever was planned. */
   const release = (code: number): void => {
@@ -175,17 +172,21 @@ export const createConnection = (options: ConnectionOptions, hooks: ConnectionHo
     old?.close(code);
   };
 
+  /** Stays away until `connect`. */
+  const end = (state: ConnectionState, error: TidewireError): void => {
+    keep(false);
+    store.set(state);
+    reject?.(error);
+  };
+
   const lose = (code: number, reason: string, final = banned || isFinal(code), wasClean = false): void => {
     if (connectedAt && Date.now() - connectedAt >= STABLE_MS) attempts = 0;
     release(NO_ANSWER);
     lastCode = code;
-    final ||= !policy.enabled || (policy.maxAttempts > 0 && attempts >= policy.maxAttempts);
+    final ||= !policy.enabled || attempts >= (policy.maxAttempts || Infinity);
     const error = new TidewireError('closed', `${code} ${reason}`, !final, { code, reason, wasClean }) as ClosedError;
-    if (final) {
-      listen('removeEventListener');
-      store.set({ status: 'failed', error });
-      reject(error);
-    } else {
+    if (final) end({ status: 'failed', error }, error);
+    else {
       const delay = Math.max(advice, retryDelay(policy, ++attempts, Math.random()) + spread * Math.random());
       waiting = true;
       arm(delay, open);
@@ -214,7 +215,7 @@ export const createConnection = (options: ConnectionOptions, hooks: ConnectionHo
       on('error', () => {});
       on<MessageEvent<Payload>>('message', ({ data }) => {
         askedAt = 0;
-        connection.meter?.received(data);
+        tap?.(data, 'received');
         hooks.message(data);
       });
       on<CloseEvent>('close', ({ code, reason, wasClean }) => lose(code, reason, undefined, wasClean));
@@ -223,11 +224,13 @@ export const createConnection = (options: ConnectionOptions, hooks: ConnectionHo
     }
   };
 
-  const connection: Connection = {
+  return {
     ...store,
-    meter: undefined,
+    attach(next) {
+      tap = next;
+    },
     connect() {
-      if (isOff()) {
+      if (!kept) {
         attempts = 0;
         outcome = new Promise((yes, no) => {
           resolve = yes;
@@ -235,22 +238,20 @@ export const createConnection = (options: ConnectionOptions, hooks: ConnectionHo
         });
         // Whoever does not wait for the outcome sees it in the state.
         outcome.catch(() => {});
-        listen('addEventListener');
+        keep(true);
         store.set({ status: 'connecting' });
         void open();
       }
       return outcome;
     },
     disconnect() {
-      listen('removeEventListener');
       release(1000);
-      store.set({ status: 'disconnected' });
-      reject(new TidewireError('disconnected'));
+      end({ status: 'disconnected' }, new TidewireError('disconnected'));
     },
     send(data) {
       if (socket?.readyState !== 1) return false;
       socket.send(data);
-      connection.meter?.sent(data);
+      tap?.(data, 'sent');
       return true;
     },
     ready(hint) {
@@ -270,5 +271,4 @@ export const createConnection = (options: ConnectionOptions, hooks: ConnectionHo
       banned = final;
     },
   };
-  return connection;
 };

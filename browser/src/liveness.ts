@@ -14,9 +14,5 @@ export interface HeartbeatOptions {
   readonly timeout?: number;
 }
 
-/** What is known when the time for an answer is over. */
-export type Liveness = 'alive' | 'asleep' | 'dead';
-
-/** Judges at `now` a question put at `askedAt` (0: answered meanwhile). */
-export const judge = (askedAt: number, now: number, timeout: number): Liveness =>
-  !askedAt ? 'alive' : Math.abs(now - askedAt) > timeout * 2 ? 'asleep' : 'dead';
+/** Whether a page that asked at `askedAt`, and looks for the answer at `now`, slept in between. */
+export const slept = (askedAt: number, now: number, timeout: number): boolean => Math.abs(now - askedAt) > timeout * 2;

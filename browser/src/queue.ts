@@ -16,7 +16,7 @@ export interface QueueOptions {
 }
 
 /** The default bounds. */
-export const QUEUE_LIMITS: Required<QueueOptions> = { max: 200, maxBytes: 1 << 20 };
+export const QUEUE_LIMITS: Required<QueueOptions> = { max: 200, maxBytes: 1_048_576 };
 
 /** What waits, oldest first, and its size. */
 export interface Queue<T> {

@@ -77,16 +77,14 @@ export function createSocket<M = Payload>(options: SocketOptions<M>): Socket<M> 
         tell(listeners, message);
       }),
   });
-  const { getSnapshot, subscribe, connect, disconnect } = connection;
+  const { getSnapshot, subscribe, connect, disconnect, attach } = connection;
 
   return {
     getSnapshot,
     subscribe,
     connect,
     disconnect,
-    attach(meter) {
-      connection.meter = meter;
-    },
+    attach,
     onMessage: (listener) => enlist(listeners, listener),
     send(message) {
       const data = encode(message);

@@ -53,7 +53,7 @@ export interface Subscription extends Observable<SubscriptionState> {
 export function follow<M extends EventMap>(client: Client, to: Target, options: StreamOptions<M>): Subscription {
   const { link } = client;
   const { types, filter, buffer = 4096 } = options;
-  const keeper = options.durable && link.options.cursor?.(options.durable);
+  const keeper = options.durable ? link.options.cursor?.(options.durable) : undefined;
   const byType = types && { in: ['type', types] as const };
   const where = byType && filter ? { and: [byType, filter] } : (byType ?? filter);
   const store = createStore<SubscriptionState>(begin(options.after ?? 'end'));
@@ -98,7 +98,7 @@ export function follow<M extends EventMap>(client: Client, to: Target, options: 
         steps.shift();
         state = settle(state, step.position);
         if (handled) publish();
-        if (keeper) keeper.save({ position: step.position, epoch: state.epoch }, end);
+        keeper?.save({ position: step.position, epoch: state.epoch }, end);
         if (step.call === 'onReset') open();
       }
     } catch (error) {

@@ -43,6 +43,8 @@ export type Progress = Exclude<SubscriptionInput, { type: 'unsubscribed' | 'erro
 /** The beginning, or a saved position with its epoch. */
 export const begin = (after: After, epoch?: string): SubscriptionState => ({ phase: 'waiting', position: after, received: after, epoch });
 
+const CALLS = { live: 'onLive', behind: 'onBehind', scanned: 'onScanned' } as const;
+
 /** Whether a position is new; what is no position is the peer's error. */
 const isNew = (position: number, received: After): boolean => {
   if (!Number.isSafeInteger(position)) throw position;
@@ -50,19 +52,20 @@ const isNew = (position: number, received: After): boolean => {
   return !(position <= (received as number));
 };
 
-/** What `message` makes of the state, and the steps that it brings. `epoch` is the connection's. Throws at a malformed message. */
-export const receive = (state: SubscriptionState, message: Progress, epoch: string | undefined): readonly [SubscriptionState, readonly Step[]] => {
+/** What `message` makes of the state, and the steps that it brings. `current` is the connection's epoch. Throws at a malformed message. */
+export const receive = (state: SubscriptionState, message: Progress, current: string | undefined): readonly [SubscriptionState, readonly Step[]] => {
   const steps: Step[] = [];
-  let { phase, received, position } = state;
+  let { phase, received, position, epoch } = state;
   switch (message.type) {
     case 'subscribed':
       phase = 'catching_up';
+      epoch = current;
       if (typeof received === 'string') received = position = message.after;
-      return [{ phase, position, received, epoch }, steps];
+      break;
     case 'reset':
       position = message.first - 1;
       isNew(position, position);
-      return [begin(position, epoch), [{ call: 'onReset', value: message.reason, position }]];
+      return [begin(position, current), [{ call: 'onReset', value: message.reason, position }]];
     case 'events':
       for (const value of message.events) {
         if (isNew(value.position, received)) {
@@ -74,15 +77,14 @@ export const receive = (state: SubscriptionState, message: Progress, epoch: stri
     default:
       // Whatever matched up to here was sent before.
       if (isNew(message.position, received)) received = message.position;
-      position = received as number;
       if (message.type !== 'scanned') phase = message.type;
       steps.push({
-        call: message.type === 'live' ? 'onLive' : message.type === 'behind' ? 'onBehind' : 'onScanned',
-        value: { position, lag: message.lag ?? 0 },
-        position,
+        call: CALLS[message.type],
+        value: { position: received as number, lag: message.lag ?? 0 },
+        position: received as number,
       });
   }
-  return [{ ...state, phase, received }, steps];
+  return [{ phase, position, received, epoch }, steps];
 };
 
 /** The state once the application has handled everything up to `position`. */

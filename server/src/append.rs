@@ -52,9 +52,12 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let data = read_data(&args.data)?;
     let data = json(&data, "the data")?;
     let meta = args.meta.as_deref().map(|meta| json(meta, "--meta")).transpose()?;
+    let name = |error| failure(Reason::Usage, format!("{error}"));
+    let stream = StreamName::new(&args.stream).map_err(name)?;
+    let event_type = EventType::new(&args.event_type).map_err(name)?;
     let (revision, position) = match args.server.remote()? {
         Some(remote) => over_http(&args, &remote, &data, meta.as_deref())?,
-        None => directly(&args, &data, meta.as_deref())?,
+        None => directly(&args, stream, event_type, &data, meta.as_deref())?,
     };
     if args.json {
         println!(
@@ -69,14 +72,19 @@ pub(crate) fn run(args: Args) -> Result<()> {
     Ok(())
 }
 
-fn directly(args: &Args, data: &RawValue, meta: Option<&RawValue>) -> Result<(u64, u64)> {
-    let name = |error| failure(Reason::Usage, format!("{error}"));
+fn directly(
+    args: &Args,
+    stream: StreamName,
+    event_type: EventType,
+    data: &RawValue,
+    meta: Option<&RawValue>,
+) -> Result<(u64, u64)> {
     let append = Append {
-        stream: StreamName::new(&args.stream).map_err(name)?,
+        stream,
         expected: args.expected,
         events: vec![NewEvent {
             id: args.id.map(EventId::from),
-            event_type: EventType::new(&args.event_type).map_err(name)?,
+            event_type,
             payload: Payload::Json(data.get().to_owned().into()),
             meta: meta.map(|meta| meta.get().to_owned().into()),
         }],

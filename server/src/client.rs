@@ -1,4 +1,4 @@
-//! A running server, reached over HTTP.
+//! A running server, reached over HTTP or its socket.
 
 use std::time::Duration;
 
@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use reqwest::{Method, Response, StatusCode, Url};
 use serde::Deserialize;
 use serde_json::Value;
+use tidewire_client::{Client, ClientConfig, ErrorBody};
 
 use crate::exit::{Reason, failure, reason_of_code};
 
@@ -85,17 +86,22 @@ impl Remote {
         }
     }
 
-    /// The URL of the server's socket.
-    pub(crate) fn socket_url(&self) -> Result<String> {
+    /// A client of the server's socket that was let in; `verb` is its name in the list of
+    /// sessions. A server that was never there is an error; one that goes away later is waited
+    /// for, as `config` says.
+    pub(crate) async fn connect(&self, verb: &str, config: ClientConfig) -> Result<Client> {
+        self.get_status("/healthz", ANSWER_WITHIN).await?;
+        let config = ClientConfig {
+            token: self.token.clone(),
+            name: Some(format!("tidewire {verb}")),
+            ..config
+        };
         let mut url = self.path(&["ws"])?;
         let scheme = if url.scheme() == "https" { "wss" } else { "ws" };
         url.set_scheme(scheme).ok().context("the URL cannot name a socket")?;
-        Ok(url.into())
-    }
-
-    /// The token, if one was given.
-    pub(crate) fn token(&self) -> Option<&str> {
-        self.token.as_deref()
+        let client = Client::connect(url.as_str(), config)?;
+        client.connected().await.context("the server does not let us in")?;
+        Ok(client)
     }
 
     fn path(&self, segments: &[&str]) -> Result<Url> {
@@ -133,6 +139,12 @@ async fn refusal(answer: Response) -> anyhow::Error {
         ),
         Err(_) => failure(Reason::Failed, format!("the server answered {status}")),
     }
+}
+
+/// What a refusal on the socket means for the exit status.
+pub(crate) fn refused(error: &ErrorBody) -> anyhow::Error {
+    let text = format!("{} ({})", error.message, error.code);
+    failure(reason_of_code(&error.code, error.retryable), text)
 }
 
 /// A runtime for a verb that talks to a server or a database.

@@ -115,8 +115,9 @@ fn read_file(path: &Path) -> Result<Level> {
     let text = std::fs::read_to_string(path).map_err(|error| {
         failure(Reason::Usage, format!("cannot read the settings in {shown}: {error}"))
     })?;
-    toml::from_str(&text)
-        .map_err(|error| failure(Reason::Usage, format!("{shown} is wrong: {error}")))
+    toml::from_str(&text).map_err(|error| {
+        failure(Reason::Usage, format!("{shown} is wrong: {}", error.to_string().trim_end()))
+    })
 }
 
 #[cfg(test)]

@@ -75,6 +75,8 @@ pub(crate) enum Purpose {
     Serve,
     /// For one verb of the command line, beside a server that may run.
     Visit,
+    /// The same, for a verb that only looks: there has to be a log.
+    Look,
 }
 
 impl Database {
@@ -87,9 +89,18 @@ impl Database {
     pub(crate) async fn open(&self, purpose: Purpose) -> Result<Arc<dyn EventStore>> {
         match self {
             Self::Sqlite(path) => {
+                if purpose == Purpose::Look && !path.exists() {
+                    return Err(failure(
+                        Reason::Usage,
+                        format!(
+                            "there is no log at {}; name its file with --database",
+                            path.display()
+                        ),
+                    ));
+                }
                 let options = match purpose {
                     Purpose::Serve => SqliteOptions::serve(),
-                    Purpose::Visit => SqliteOptions::tool(),
+                    Purpose::Visit | Purpose::Look => SqliteOptions::tool(),
                 };
                 let store = SqliteStore::open(path, options).await.map_err(sqlite_failure)?;
                 Ok(Arc::new(store))

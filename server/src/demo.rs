@@ -84,11 +84,11 @@ pub(crate) fn run(args: Args) -> Result<()> {
                 anyhow::Ok((store, replay))
             })
             .await?;
-        println!("Tidewire demo: http://{address}/");
-        println!("{}", replay.announcement(speed));
         let pages = Pages::demo();
         let host = Host { listener, store, runtime, token: None, transport, workers: None, pages };
         host::host(host, |tidewire| async move {
+            println!("Tidewire demo: http://{address}/");
+            println!("{}", replay.announcement(speed));
             match tidewire.run(replay.run(speed)).await {
                 Ok(events) => println!("the replay is over: {events} events; Ctrl-C ends the demo"),
                 Err(error) => eprintln!("the replay stopped: {error:#}"),

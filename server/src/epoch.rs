@@ -39,7 +39,8 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let (Verb::List { database } | Verb::New { database }) = &args.verb;
     let database = database.database()?;
     runtime()?.block_on(async {
-        let store = database.open(Purpose::Visit).await?;
+        // A log that begins now has its first epoch: a new one would be a slip of the hand.
+        let store = database.open(Purpose::Look).await?;
         let outcome = match args.verb {
             Verb::List { .. } => store.head().await.map(|head| head.epochs.to_vec()),
             Verb::New { .. } => store.begin_epoch().await.map(|epoch| vec![epoch]),

@@ -11,10 +11,10 @@ use std::{
     sync::Arc,
 };
 
-use actix_web::{App, HttpServer, middleware::DefaultHeaders};
+use actix_web::{App, HttpServer, middleware::DefaultHeaders, web};
 use anyhow::{Context, Result};
 use tidewire_eventstore::EventStore;
-use tidewire_transport::{DatabaseRuntime, Tidewire};
+use tidewire_transport::{DatabaseRuntime, StartError, Tidewire};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
@@ -71,6 +71,7 @@ pub(crate) async fn host<F: Future<Output = ()>>(
     until: impl FnOnce(Tidewire) -> F,
 ) -> Result<()> {
     let Host { listener, store, runtime, token, transport, workers, pages } = host;
+    make_room(transport.sessions_max);
     // Before anybody can connect, so that no signal finds the default handler.
     let mut signals = Signals::new()?;
     let tidewire = Tidewire::builder(Arc::clone(&store))
@@ -79,7 +80,10 @@ pub(crate) async fn host<F: Future<Output = ()>>(
         .runtime(runtime)
         .start()
         .await
-        .context("cannot start the transport")?;
+        .map_err(|error| match error {
+            StartError::Config(_) => failure(Reason::Usage, error.to_string()),
+            _ => anyhow::Error::from(error).context("cannot start the transport"),
+        })?;
     let app = {
         let tidewire = tidewire.clone();
         move || {
@@ -87,6 +91,7 @@ pub(crate) async fn host<F: Future<Output = ()>>(
                 .wrap(DefaultHeaders::new().add(("x-content-type-options", "nosniff")))
                 .configure(|app| pages.configure(app))
                 .service(tidewire.scope())
+                .default_service(web::to(tidewire_transport::not_found))
         }
     };
     let mut server = tidewire_transport::tune(HttpServer::new(app)).disable_signals();
@@ -119,6 +124,27 @@ pub(crate) async fn host<F: Future<Output = ()>>(
     tidewire.run(async move { store.close().await }).await;
     tracing::info!("closed");
     Ok(())
+}
+
+/// Descriptors that a session holds: its socket, and a second handle to cut it off.
+const SESSION_FILES: u64 = 2;
+/// Descriptors for everything else: the database, the threads, plain HTTP requests.
+const OTHER_FILES: u64 = 256;
+
+/// Raises the limit on open files as far as this user may, and says so if it is still too low.
+fn make_room(sessions_max: usize) {
+    let needed = SESSION_FILES * sessions_max as u64 + OTHER_FILES;
+    // An error is answered by the limit being what it was.
+    let _ = rlimit::increase_nofile_limit(needed);
+    let Ok((limit, _)) = rlimit::Resource::NOFILE.get() else { return };
+    if limit < needed {
+        let sessions = limit.saturating_sub(OTHER_FILES) / SESSION_FILES;
+        tracing::info!(
+            open_files = limit,
+            sessions,
+            "room for fewer sessions than sessions_max; raise the limit on open files (ulimit -n)"
+        );
+    }
 }
 
 struct Signals {

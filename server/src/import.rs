@@ -1,34 +1,32 @@
 //! `tidewire import`: many events from a file, one JSON object a line.
 
 mod line;
+mod sink;
 
 use std::{
     collections::VecDeque,
     fs::File,
     io::{self, BufRead, BufReader, Read},
     path::{Path, PathBuf},
-    sync::Arc,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result};
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
-use tidewire_eventstore::{
-    Append, AppendError, EventStore, ExpectedRevision, GlobalPosition, PendingAppend,
-};
+use tidewire_eventstore::{AppendError, GlobalPosition};
 
 use crate::{
-    client::runtime,
-    database::{DatabaseArgs, Purpose},
+    client::{ServerArgs, runtime},
+    database::DatabaseArgs,
     exit::{Reason, failure},
 };
-
-/// Appends that are under way at once. The store commits what waits as one transaction.
-const IN_FLIGHT_MAX: usize = 2048;
-/// The longest line; an event has at most 1 MiB of data.
-const LINE_BYTES_MAX: u64 = 4 << 20;
+use line::LINE_BYTES_MAX;
+use sink::{Begun, Settling, Sink};
 
 /// Append the events of a file, one JSON object a line
+///
+/// Goes to a running server (--server), or else straight into the database; a server that runs on
+/// the same database notices.
 ///
 /// A line is {"stream": …, "type": …, "data": …, "id"?, "meta"?}; what `tail --json` prints will
 /// do. Lines with an id take effect once, so that an import that was cut short can be run again.
@@ -37,19 +35,23 @@ pub(crate) struct Args {
     /// The file; - reads standard input
     file: PathBuf,
     #[command(flatten)]
+    server: ServerArgs,
+    #[command(flatten)]
     database: DatabaseArgs,
 }
 
 /// Runs the verb.
 pub(crate) fn run(args: Args) -> Result<()> {
-    let database = args.database.database()?;
     let (input, bytes) = open(&args.file)?;
     let began_at = Instant::now();
     let (events, last) = runtime()?.block_on(async {
-        let store = database.open(Purpose::Visit).await?;
-        let mut import = Import::new(Arc::clone(&store), bytes);
+        let sink = match args.server.remote()? {
+            Some(remote) => Sink::server(&remote).await?,
+            None => Sink::database(&args.database.database()?).await?,
+        };
+        let mut import = Import::new(sink, bytes);
         let outcome = import.run(input).await;
-        store.close().await;
+        import.sink.close().await;
         import.progress.finish_and_clear();
         if outcome.is_err() {
             eprintln!("{} events were imported before this:", HumanCount(import.settled));
@@ -73,19 +75,20 @@ fn open(file: &Path) -> Result<(Box<dyn BufRead>, Option<u64>)> {
 }
 
 struct Import {
-    store: Arc<dyn EventStore>,
-    /// Lines whose append has no answer yet.
-    pending: VecDeque<(u64, PendingAppend)>,
+    sink: Sink,
+    /// Lines whose append has no answer yet, with their bytes.
+    pending: VecDeque<(u64, usize, Settling)>,
+    pending_bytes: usize,
     settled: u64,
     last: GlobalPosition,
     progress: ProgressBar,
 }
 
 impl Import {
-    fn new(store: Arc<dyn EventStore>, bytes: Option<u64>) -> Self {
-        let pending = VecDeque::with_capacity(IN_FLIGHT_MAX);
+    fn new(sink: Sink, bytes: Option<u64>) -> Self {
         let progress = progress_bar(bytes);
-        Self { store, pending, settled: 0, last: GlobalPosition::START, progress }
+        let (pending, last) = (VecDeque::new(), GlobalPosition::START);
+        Self { sink, pending, pending_bytes: 0, settled: 0, last, progress }
     }
 
     async fn run(&mut self, mut input: Box<dyn BufRead>) -> Result<()> {
@@ -93,13 +96,13 @@ impl Import {
         for number in 1_u64.. {
             line.clear();
             let read = (&mut input)
-                .take(LINE_BYTES_MAX + 1)
+                .take(LINE_BYTES_MAX as u64 + 1)
                 .read_until(b'\n', &mut line)
                 .with_context(|| format!("cannot read line {number}"))?;
             if read == 0 {
                 break;
             }
-            if line.len() as u64 > LINE_BYTES_MAX {
+            if line.len() > LINE_BYTES_MAX {
                 self.settle_all().await?;
                 return Err(failure(
                     Reason::Failed,
@@ -122,19 +125,21 @@ impl Import {
                 return Err(failure(Reason::Failed, format!("line {number}: {reason}")));
             }
         };
-        let append = Append { stream, expected: ExpectedRevision::Any, events: vec![event] };
+        let room = self.sink.room();
         loop {
-            if self.pending.len() >= IN_FLIGHT_MAX {
+            while self.pending.len() >= room.appends || self.pending_bytes >= room.bytes {
                 self.settle_oldest().await?;
             }
-            match self.store.append(append.clone()) {
-                Ok(pending) => {
-                    self.pending.push_back((number, pending));
+            match self.sink.begin(stream.clone(), event.clone()).await {
+                Ok(Begun::Under(settling)) => {
+                    self.pending.push_back((number, line.len(), settling));
+                    self.pending_bytes += line.len();
                     return Ok(());
                 }
-                // The writer's queue is full, with ours in front: it moves when they settle.
-                Err(AppendError::Overloaded) if !self.pending.is_empty() => {
-                    self.settle_oldest().await?;
+                // What fills it has ours in front: there is room when they settle.
+                Ok(Begun::Full) if !self.pending.is_empty() => self.settle_oldest().await?,
+                Ok(Begun::Full) => {
+                    return Err(AppendError::Overloaded).with_context(|| format!("line {number}"));
                 }
                 Err(error) => {
                     self.settle_all().await?;
@@ -152,10 +157,11 @@ impl Import {
     }
 
     async fn settle_oldest(&mut self) -> Result<()> {
-        let Some((number, pending)) = self.pending.pop_front() else { return Ok(()) };
-        let appended = pending.await.with_context(|| format!("line {number}"))?;
+        let Some((number, bytes, settling)) = self.pending.pop_front() else { return Ok(()) };
+        self.pending_bytes -= bytes;
+        let position = settling.await.with_context(|| format!("line {number}"))?;
         self.settled += 1;
-        self.last = self.last.max(appended.position);
+        self.last = self.last.max(position);
         if self.settled.is_multiple_of(256) {
             let rate = self.settled as f64 / self.progress.elapsed().as_secs_f64().max(0.001);
             let (events, rate) = (HumanCount(self.settled), HumanCount(rate as u64));

@@ -1,10 +1,12 @@
-//! The pages that the program carries inside: the demo, or a word of welcome.
+//! The pages that the program carries inside: the demo, or a word of welcome; and beside either
+//! the browser client in one file.
 //!
 //! Everything is served with its type, an entity tag and a policy that lets a page load and reach
-//! its own origin alone.
+//! its own origin alone. The client's file is the one thing that pages of other origins may load:
+//! it says nothing of the log, and whether they may connect is decided at `/ws`.
 
 use actix_web::{
-    HttpRequest, HttpResponse,
+    HttpRequest, HttpResponse, guard,
     http::header::{self, ETag, EntityTag, Header, IfNoneMatch},
     web,
 };
@@ -17,6 +19,9 @@ static WELCOME: &[(&str, &[u8])] = &[
     ("index.html", include_bytes!("pages/welcome.html")),
     ("welcome.css", include_bytes!("pages/welcome.css")),
 ];
+
+/// The browser client, which any page may import.
+const CLIENT: &str = "tidewire.js";
 
 const POLICY: &str = "default-src 'self'; img-src 'self' data:; object-src 'none'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
@@ -37,12 +42,12 @@ impl Pages {
     /// The demo's pages.
     pub(crate) fn demo() -> Self {
         let below = |&(path, body): &(&'static str, _)| Some((path.strip_prefix("demo/")?, body));
-        Self::of(ASSETS.iter().filter_map(below))
+        Self::of(ASSETS.iter().filter_map(below).chain(client()))
     }
 
     /// A word of welcome.
     pub(crate) fn serve() -> Self {
-        Self::of(WELCOME.iter().copied())
+        Self::of(WELCOME.iter().copied().chain(client()))
     }
 
     fn of(files: impl Iterator<Item = (&'static str, &'static [u8])>) -> Self {
@@ -62,7 +67,9 @@ impl Pages {
                 let answer = page.answer(&request);
                 async { answer }
             };
-            app.service(web::resource(path).route(web::get().to(answer)));
+            // To HEAD the same is answered, without the body.
+            let asks = guard::Any(guard::Get()).or(guard::Head());
+            app.service(web::resource(path).route(web::route().guard(asks).to(answer)));
         }
     }
 }
@@ -81,11 +88,18 @@ impl Page {
             .insert_header((header::CACHE_CONTROL, "no-cache"))
             .insert_header((header::CONTENT_SECURITY_POLICY, POLICY))
             .insert_header((header::REFERRER_POLICY, "no-referrer"));
+        if self.path == CLIENT {
+            answer.insert_header((header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"));
+        }
         if is_known {
             return answer.finish();
         }
         answer.insert_header((header::CONTENT_TYPE, content_type(self.path))).body(self.body)
     }
+}
+
+fn client() -> impl Iterator<Item = (&'static str, &'static [u8])> {
+    ASSETS.iter().copied().filter(|(path, _)| *path == CLIENT)
 }
 
 fn content_type(path: &str) -> &'static str {
@@ -130,6 +144,26 @@ mod tests {
         let style = test::TestRequest::get().uri("/welcome.css").to_request();
         let style = test::call_service(&app, style).await;
         assert_eq!(style.headers().get(header::CONTENT_TYPE).unwrap(), "text/css; charset=utf-8");
+    }
+
+    #[actix_web::test]
+    async fn any_page_may_import_the_client_and_nothing_else() {
+        for (pages, page) in [(Pages::serve(), "/welcome.css"), (Pages::demo(), "/board.css")] {
+            let app = test::init_service(App::new().configure(|app| pages.configure(app))).await;
+            let get = async |path| {
+                test::call_service(&app, test::TestRequest::get().uri(path).to_request()).await
+            };
+            let client = get("/tidewire.js").await;
+            assert_eq!(client.status(), StatusCode::OK);
+            let header = |name| client.headers().get(name).unwrap().to_str().unwrap();
+            assert_eq!(header(header::CONTENT_TYPE), "text/javascript; charset=utf-8");
+            assert_eq!(header(header::ACCESS_CONTROL_ALLOW_ORIGIN), "*");
+            assert!(client.headers().contains_key(header::ETAG));
+
+            let page = get(page).await;
+            assert_eq!(page.status(), StatusCode::OK);
+            assert!(!page.headers().contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN));
+        }
     }
 
     #[::core::prelude::v1::test]

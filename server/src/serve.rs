@@ -57,7 +57,9 @@ pub(crate) fn run(args: Args) -> Result<()> {
     refuse_strangers(settings.address, settings.token.is_some(), settings.insecure)?;
     let mut transport: tidewire_transport::Config =
         settings.transport.try_into().map_err(|error| {
-            failure(Reason::Usage, format!("the transport's settings are wrong: {error}"))
+            let error = error.to_string();
+            let text = format!("the transport's settings are wrong: {}", error.trim_end());
+            failure(Reason::Usage, text)
         })?;
     if settings.insecure {
         // Whoever lets everybody in has said so for every name, too.
@@ -72,11 +74,14 @@ pub(crate) fn run(args: Args) -> Result<()> {
         let runtime = DatabaseRuntime::new(transport.database_threads)?;
         let name = database.to_string();
         let store = runtime.run(async move { database.open(Purpose::Serve).await }).await?;
-        println!("listening on http://{address}");
-        tracing::info!(%address, database = name, "listening");
         let pages = Pages::serve();
         let host = Host { listener, store, runtime, token, transport, workers, pages };
-        host::host(host, |_| std::future::pending()).await
+        host::host(host, |_| {
+            println!("listening on http://{address}");
+            tracing::info!(%address, database = name, "listening");
+            std::future::pending()
+        })
+        .await
     })
 }
 

@@ -33,7 +33,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TYPE,…", value_delimiter = ',')]
     types: Vec<String>,
     /// Begin after this position, at the start, or at the end [default: end; start with --no-follow]
-    #[arg(long, value_name = "POSITION|start|end", value_parser = parse_after)]
+    #[arg(long, value_name = "POSITION|start|end", value_parser = parse_after,
+          allow_negative_numbers = true)]
     after: Option<After>,
     /// Wait for further events (the default)
     #[arg(long, overrides_with = "no_follow")]
@@ -87,7 +88,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         None => {
             let database = args.database.database()?;
             runtime()?.block_on(async {
-                let store = database.open(Purpose::Visit).await?;
+                let store = database.open(Purpose::Look).await?;
                 let outcome = local::run(&store, &query, &mut output).await;
                 store.close().await;
                 outcome
@@ -112,6 +113,11 @@ fn query(args: &Args) -> Result<Query> {
     let follow = !args.no_follow;
     let after = args.after.unwrap_or(if follow { After::End } else { After::Start });
     Ok(Query { target, types: types.collect::<Result<_>>()?, after, follow })
+}
+
+fn after_the_end(position: GlobalPosition, head: GlobalPosition) -> anyhow::Error {
+    let text = format!("position {position} is after the end of the log, which is {head}");
+    failure(Reason::Usage, text)
 }
 
 fn parse_after(text: &str) -> Result<After, String> {

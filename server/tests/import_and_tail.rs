@@ -4,10 +4,11 @@
 
 mod support;
 
-use std::{fmt::Write as _, fs, io::Write as _, process::Stdio};
+use std::{fmt::Write as _, fs, io::Write as _, process::Stdio, thread};
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
-use support::{Running, Server, run_failing, run_ok, tidewire};
+use support::{Running, Server, run_failing, run_ok, tidewire, wait_until};
 
 fn events(count: usize) -> String {
     let mut lines = String::new();
@@ -46,6 +47,69 @@ fn an_import_keeps_the_order_of_the_file_and_can_be_run_again() {
     assert!(summary.ends_with("position is 3500\n"), "ids take effect once: {summary}");
     let printed = run_ok(path, &["tail", "--no-follow", "--json"]);
     assert!(numbers(&printed).into_iter().eq(0..3500));
+}
+
+#[test]
+fn an_import_through_a_server_keeps_the_order_too_and_can_be_run_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    let server = Server::start(path, &["--token", "secret"]);
+    let url = server.api.url();
+    let import = ["import", "events.ndjson", "--server", &url];
+    fs::write(path.join("events.ndjson"), events(3000)).unwrap();
+    run_failing(path, &import, 1, "token");
+
+    let import = [&import[..], &["--token", "secret"]].concat();
+    for (count, positions) in [(3000, 3000), (3500, 3500)] {
+        fs::write(path.join("events.ndjson"), events(count)).unwrap();
+        let summary = run_ok(path, &import);
+        assert!(summary.ends_with(&format!("position is {positions}\n")), "{summary}");
+    }
+    let printed = run_ok(path, &["tail", "--no-follow", "--json"]);
+    // A stream's events keep their order; between streams the server may choose.
+    let mut numbers = numbers(&printed);
+    for stream in 0..7 {
+        let of_stream = numbers.iter().filter(|number| **number % 7 == stream);
+        assert!(of_stream.is_sorted());
+    }
+    numbers.sort_unstable();
+    assert!(numbers.into_iter().eq(0..3500));
+
+    let bad = format!("{}\n{{\"stream\":\"order-1\"}}\n{}", events(2), events(5));
+    fs::write(path.join("events.ndjson"), bad).unwrap();
+    run_failing(path, &import, 1, "line 4: ");
+    let large = format!(r#"{{"stream":"a-1","type":"T","data":"{}"}}"#, "x".repeat(2 << 20));
+    fs::write(path.join("events.ndjson"), format!("{}{large}", events(1))).unwrap();
+    run_failing(path, &import, 1, "line 2: ");
+}
+
+#[test]
+fn an_import_goes_on_when_its_server_comes_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    let mut server = Server::start(path, &[]);
+    let address = server.api.url().replace("http://", "");
+    let mut command = tidewire(path);
+    command.args(["import", "-", "--server", &server.api.url()]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut import = command.spawn().unwrap();
+    let mut input = import.stdin.take().unwrap();
+
+    let lines = events(2000);
+    let (first, rest) = lines.split_at(lines.len() / 2);
+    input.write_all(first.as_bytes()).unwrap();
+    wait_until("the import has begun", || !server.api.positions().is_empty());
+    server.running.signal(Signal::SIGKILL);
+    server.running.wait();
+    // More than a pipe holds, so that the import has to take it while it waits.
+    let rest = rest.to_owned();
+    let writing = thread::spawn(move || input.write_all(rest.as_bytes()).unwrap());
+    let mut command = tidewire(path);
+    command.args(["serve", "--address", &address]);
+    let server = Server::run(command);
+    assert!(import.wait_with_output().unwrap().status.success());
+    writing.join().unwrap();
+    assert!(server.api.positions().into_iter().eq(1..=2000));
 }
 
 #[test]
@@ -130,8 +194,32 @@ fn tail_through_a_server_ends_at_the_end_if_it_is_not_to_follow() {
     let url = server.api.url();
     let tail = ["tail", "--no-follow", "--json", "--server", &url];
     assert!(numbers(&run_ok(path, &tail)).into_iter().eq(0..2500));
-    let some = [&tail[..], &["--stream", "order-3", "--types", "Odd", "--limit", "2"]].concat();
-    assert_eq!(numbers(&run_ok(path, &some)), [3, 17]);
+    for (args, expected) in [
+        (&["--stream", "order-3", "--types", "Odd", "--limit", "2"][..], &[3, 17][..]),
+        (&["--stream", "order-3", "--after", "2480"], &[2481, 2488, 2495]),
+        (&["--category", "order", "--after", "2498"], &[2498, 2499]),
+        (&["--category", "nothing"], &[]),
+        (&["--after", "end"], &[]),
+        (&["--after", "2500"], &[]),
+    ] {
+        assert_eq!(numbers(&run_ok(path, &[&tail[..], args].concat())), expected, "{args:?}");
+    }
+    let beyond = ["tail", "--server", &url, "--after", "2501"];
+    run_failing(path, &beyond, 2, "after the end");
+    run_failing(path, &[&beyond[..], &["--no-follow"]].concat(), 2, "after the end");
+}
+
+#[test]
+fn tail_through_a_server_has_what_another_process_has_just_written() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    // A server that finds out by itself only after the test is over.
+    let server = Server::start(path, &["--set", "transport.head_poll=600000"]);
+    let tail = ["tail", "--no-follow", "--json", "--server", &server.api.url()];
+    for number in 0..5 {
+        run_ok(path, &["append", "order-1", "T", &format!(r#"{{"n": {number}}}"#)]);
+        assert!(numbers(&run_ok(path, &tail)).into_iter().eq(0..=number));
+    }
 }
 
 fn tail_follows(server_options: impl Fn(String) -> Vec<String>) {

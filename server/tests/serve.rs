@@ -117,6 +117,9 @@ fn settings_that_make_no_sense_are_refused_with_their_name() {
         (&["serve", "--config", "limits.toml"], "colour"),
         (&["serve", "--config", "missing.toml"], "missing.toml"),
         (&["serve", "--set", "ping_interval=1"], "transport."),
+        (&["serve", "--set", "transport.ping_interval=0", "--address", "127.0.0.1:0"], "zero"),
+        (&["append", "$order", "Placed", "--server", "http://127.0.0.1:9"], "reserved"),
+        (&["tail", "--after", "-1"], "start, end or a position"),
         (&["serve", "--database", "a.db", "--database-url", "postgres://b/b"], "cannot be used"),
         (&["serve", "--database-url", "mysql://b/b", "--address", "127.0.0.1:0"], "postgres://"),
         (&["serve", "--workers", "0"], "workers"),
@@ -161,7 +164,36 @@ fn a_ready_server_is_healthy_and_says_hello() {
     assert_eq!(status, 200);
     assert!(page.contains("Tidewire is running"));
     let logged = server.running.logged();
-    let line = logged.lines().next().expect("it logs that it listens");
-    let line: serde_json::Value = serde_json::from_str(line).expect("the log is JSON lines");
-    assert_eq!(line["message"], "listening");
+    let mut messages = logged.lines().map(|line| {
+        let line: serde_json::Value = serde_json::from_str(line).expect("the log is JSON lines");
+        line["message"].clone()
+    });
+    assert!(messages.any(|message| message == "listening"), "{logged}");
+}
+
+#[test]
+fn what_is_not_served_is_refused_in_the_same_words_as_everything() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(directory.path(), &[]);
+    for (path, status, code) in [
+        ("/nothing", 404, "not_found"),
+        ("/streams/", 404, "not_found"),
+        ("/ws", 400, "bad_handshake"),
+        ("/events?limit=0", 400, "invalid_field"),
+    ] {
+        let (answered, body) = server.api.get(path);
+        assert_eq!(answered, status, "{path}: {body}");
+        assert!(body.contains(&format!("\"code\":\"{code}\"")), "{path}: {body}");
+        assert!(body.contains("\"retryable\":false"), "{path}: {body}");
+    }
+}
+
+#[test]
+fn a_verb_that_only_looks_does_not_make_a_log() {
+    let directory = tempfile::tempdir().unwrap();
+    for args in [&["tail", "--no-follow"][..], &["epoch", "list"], &["epoch", "new"]] {
+        let args = [args, &["--database", "slip.db"]].concat();
+        run_failing(directory.path(), &args, 2, "there is no log at slip.db");
+        assert!(!directory.path().join("slip.db").exists());
+    }
 }

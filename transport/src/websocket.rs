@@ -9,7 +9,7 @@ use std::{
 };
 
 use actix_web::{
-    HttpRequest, HttpResponse, ResponseError,
+    HttpRequest, HttpResponse, ResponseError as _,
     http::{StatusCode, header},
     web::{Data, Payload},
 };
@@ -74,8 +74,11 @@ fn handshake(
         ));
     }
     let bearer = offered.iter().find_map(|name| name.strip_prefix(BEARER)).map(str::to_owned);
-    let mut response = ws::handshake_with_protocols(request, &[SUBPROTOCOL])
-        .map_err(|error| Refusal::new(error.status_code(), "bad_handshake", error.to_string()))?;
+    let mut response = ws::handshake_with_protocols(request, &[SUBPROTOCOL]).map_err(|error| {
+        // The error's own `status_code` is 500 for all of them.
+        let status = error.error_response().status();
+        Refusal::new(status, "bad_handshake", error.to_string())
+    })?;
 
     if node.is_draining() {
         return Err(ErrorBody::of(ErrorCode::Closing).into());

@@ -8,6 +8,9 @@ use serde_json::value::RawValue;
 use tidewire_eventstore::{EventId, EventType, NewEvent, Payload, StreamName};
 use uuid::Uuid;
 
+/// The longest line; an event has at most 1 MiB of data.
+pub(super) const LINE_BYTES_MAX: usize = 4 << 20;
+
 #[derive(Deserialize)]
 struct Line<'a> {
     #[serde(borrow)]

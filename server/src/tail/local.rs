@@ -8,10 +8,9 @@ use tidewire_eventstore::{
 };
 
 use super::{
-    After, Query,
+    After, Query, after_the_end,
     output::{More, Output},
 };
-use crate::exit::{Reason, failure};
 
 const PAGE_EVENTS: usize = 1000;
 
@@ -26,8 +25,7 @@ pub(super) async fn run(
         After::Start => GlobalPosition::START,
         After::End => head,
         After::Position(position) if position > head => {
-            let text = format!("position {position} is after the end of the log, which is {head}");
-            return Err(failure(Reason::Usage, text));
+            return Err(after_the_end(position, head));
         }
         After::Position(position) => position,
     };

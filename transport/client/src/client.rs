@@ -1,11 +1,16 @@
 //! The handle that programs hold: subscribe, append, watch the state, close.
 
-use std::sync::Arc;
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use tidewire_eventstore::{EventId, ExpectedRevision, NewEvent, StreamName};
 use tidewire_protocol::{
-    After, AppendRequest, Batch, CloseCode, ErrorBody, FeedSpec, Filter, Target,
-    client::{ClientConfig, OutboxError, Settled, State},
+    After, AppendRequest, Batch, CloseCode, ErrorBody, FeedSpec, FetchRequest, Filter, Target,
+    client::{ClientConfig, FetchRefused, OutboxError, Page, Settled, State},
 };
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use uuid::Uuid;
@@ -60,6 +65,34 @@ pub enum AppendError {
     Closed,
 }
 
+/// Why there is no page.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FetchError {
+    /// It was not asked for.
+    #[error(transparent)]
+    NotAsked(#[from] FetchRefused),
+    /// The server refused.
+    #[error("the server refused to read: {0}")]
+    Refused(ErrorBody),
+    /// The client was closed before the page came.
+    #[error("the client was closed before the page came")]
+    Closed,
+}
+
+/// An append on its way: resolves once it is settled.
+#[derive(Debug)]
+pub struct PendingAppend(oneshot::Receiver<Result<Settled, AppendError>>);
+
+impl Future for PendingAppend {
+    type Output = Result<Settled, AppendError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let answer = Pin::new(&mut self.0).poll(cx);
+        answer.map(|answer| answer.unwrap_or(Err(AppendError::Closed)))
+    }
+}
+
 /// What to subscribe to, and how.
 #[derive(Debug, Clone)]
 pub struct SubscribeOptions {
@@ -97,7 +130,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// Begins to connect to `url`, such as `ws://127.0.0.1:7070/ws`, and keeps connected from
+    /// Begins to connect to `url`, such as `ws://127.0.0.1:7377/ws`, and keeps connected from
     /// then on. Has to be called within a tokio runtime, which then runs the connection.
     ///
     /// # Errors
@@ -169,8 +202,23 @@ impl Client {
         &self,
         stream: StreamName,
         expected: ExpectedRevision,
-        mut events: Vec<NewEvent>,
+        events: Vec<NewEvent>,
     ) -> Result<Settled, AppendError> {
+        self.begin_append(stream, expected, events).await?.await
+    }
+
+    /// Like [`Self::append`], but returns as soon as the append has its place in the order, so
+    /// that many can be on their way at once. Dropping the [`PendingAppend`] takes nothing back.
+    ///
+    /// # Errors
+    ///
+    /// [`AppendError::Closed`]; everything else comes with the [`PendingAppend`].
+    pub async fn begin_append(
+        &self,
+        stream: StreamName,
+        expected: ExpectedRevision,
+        mut events: Vec<NewEvent>,
+    ) -> Result<PendingAppend, AppendError> {
         for event in &mut events {
             event.id.get_or_insert_with(EventId::generate);
         }
@@ -178,7 +226,19 @@ impl Client {
         let (settled, answer) = oneshot::channel();
         let command = Command::Append { append, settled };
         self.commands.send(command).await.map_err(|_| AppendError::Closed)?;
-        answer.await.unwrap_or(Err(AppendError::Closed))
+        Ok(PendingAppend(answer))
+    }
+
+    /// Reads one page of the log. Broken connections are made again, and the page asked for again.
+    ///
+    /// # Errors
+    ///
+    /// [`FetchError`].
+    pub async fn fetch(&self, fetch: FetchRequest) -> Result<Page, FetchError> {
+        let (page, answer) = oneshot::channel();
+        let command = Command::Fetch { fetch, page };
+        self.commands.send(command).await.map_err(|_| FetchError::Closed)?;
+        answer.await.unwrap_or(Err(FetchError::Closed))
     }
 
     /// Closes the connection and ends every subscription; waits until it is done.

@@ -10,9 +10,10 @@ use std::{
 };
 
 use tidewire_protocol::{
-    After, AppendRequest, CloseCode, FeedSpec, Sub,
+    After, AppendRequest, CloseCode, FeedSpec, FetchRequest, Sub,
     client::{
-        AppendKey, ClientConfig, ClientCore, ClientInput, ClientOutput, Notice, Settled, State,
+        AppendKey, ClientConfig, ClientCore, ClientInput, ClientOutput, FetchKey, Notice, Page,
+        Settled, State,
     },
 };
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -20,7 +21,7 @@ use tokio_tungstenite::tungstenite::{Error, http::Request};
 use uuid::Uuid;
 
 use crate::{
-    client::AppendError,
+    client::{AppendError, FetchError},
     socket::{Incoming, Reading, Socket},
     subscription::{Delivery, SubscriptionEnded},
 };
@@ -36,6 +37,7 @@ type Opening = Pin<Box<dyn Future<Output = Result<Socket, Error>> + Send>>;
 pub(crate) enum Command {
     Subscribe { feed: FeedSpec, after: After, epoch: Option<Uuid>, deliveries: Deliveries },
     Append { append: AppendRequest, settled: oneshot::Sender<Result<Settled, AppendError>> },
+    Fetch { fetch: FetchRequest, page: oneshot::Sender<Result<Page, FetchError>> },
     Close { done: oneshot::Sender<()> },
 }
 
@@ -48,6 +50,7 @@ pub(crate) struct Connection {
     dropped: Arc<Notify>,
     subscriptions: HashMap<Sub, Deliveries>,
     appends: HashMap<AppendKey, oneshot::Sender<Result<Settled, AppendError>>>,
+    fetches: HashMap<FetchKey, oneshot::Sender<Result<Page, FetchError>>>,
     /// What the program has not taken yet. While there is anything, nothing is read.
     undelivered: VecDeque<(Deliveries, Result<Delivery, SubscriptionEnded>)>,
     socket: Option<Socket>,
@@ -72,6 +75,7 @@ impl Connection {
             dropped,
             subscriptions: HashMap::new(),
             appends: HashMap::new(),
+            fetches: HashMap::new(),
             undelivered: VecDeque::new(),
             socket: None,
             opening: None,
@@ -84,7 +88,8 @@ impl Connection {
         self.core.connect(Instant::now());
         let done = loop {
             self.obey();
-            if !self.asked && self.subscriptions.is_empty() && self.appends.is_empty() {
+            let waited_for = !self.appends.is_empty() || !self.fetches.is_empty();
+            if !self.asked && self.subscriptions.is_empty() && !waited_for {
                 break None;
             }
             let reading = if self.undelivered.is_empty() { Reading::On } else { Reading::Paused };
@@ -110,7 +115,7 @@ impl Connection {
         };
         self.core.disconnect();
         self.obey();
-        // Whoever waits for an append learns of the end by the dropped sender.
+        // Whoever waits for an append or a page learns of the end by the dropped sender.
         if let Some(done) = done {
             let _ = done.send(());
         }
@@ -134,6 +139,11 @@ impl Connection {
                 Ok(key) => drop(self.appends.insert(key, settled)),
                 // Whoever has stopped waiting does not mind.
                 Err(error) => drop(settled.send(Err(error.into()))),
+            },
+            Command::Fetch { fetch, page } => match self.core.fetch(fetch) {
+                Ok(key) => drop(self.fetches.insert(key, page)),
+                // Whoever has stopped waiting does not mind.
+                Err(error) => drop(page.send(Err(error.into()))),
             },
             Command::Close { .. } => {}
         }
@@ -230,6 +240,11 @@ impl Connection {
                     if let Some(settled) = self.appends.remove(&key) {
                         // Whoever has stopped waiting does not mind.
                         let _ = settled.send(result.map_err(AppendError::Refused));
+                    }
+                }
+                ClientOutput::Fetched { key, result } => {
+                    if let Some(page) = self.fetches.remove(&key) {
+                        let _ = page.send(result.map_err(FetchError::Refused));
                     }
                 }
                 ClientOutput::Welcome(welcome) => {

@@ -1,5 +1,5 @@
 //! The Rust client of Tidewire: subscriptions as streams that resume by position, appends that
-//! take effect once.
+//! take effect once, pages of the log.
 //!
 //! Every rule of the protocol is in [`tidewire_protocol::client`]; this crate only carries
 //! between it, a socket and the program.
@@ -9,7 +9,7 @@
 //! use tidewire_client::{After, Client, ClientConfig, Delivery, SubscribeOptions, Target};
 //!
 //! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
-//! let client = Client::connect("ws://127.0.0.1:7070/ws", ClientConfig::default())?;
+//! let client = Client::connect("ws://127.0.0.1:7377/ws", ClientConfig::default())?;
 //! let mut events = client.subscribe(SubscribeOptions::new(Target::All, After::Start)).await?;
 //! while let Some(delivery) = events.next().await {
 //!     if let Delivery::Event(event) = delivery? {
@@ -25,10 +25,13 @@ mod connection;
 mod socket;
 mod subscription;
 
-pub use client::{AppendError, Client, ClientClosed, ConnectError, SubscribeOptions};
+pub use client::{
+    AppendError, Client, ClientClosed, ConnectError, FetchError, PendingAppend, SubscribeOptions,
+};
 pub use subscription::{Delivery, Subscription, SubscriptionEnded};
 pub use tidewire_protocol::{
-    After, Batch, CloseCode, ErrorBody, ErrorCode, Filter, Target,
+    After, Batch, CloseCode, Cursor, Direction, ErrorBody, ErrorCode, FetchRequest, Filter, Target,
     backoff::Backoff,
-    client::{ClientConfig, Notice, OutboxError, OutboxLimits, Settled, State},
+    client::{ClientConfig, FetchRefused, Notice, OutboxError, OutboxLimits, Page, Settled, State},
+    filter::Field,
 };

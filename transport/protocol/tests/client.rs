@@ -7,11 +7,16 @@ use std::{
 
 use bytes::Bytes;
 use serde_json::{Value, json};
-use tidewire_eventstore::{EventId, EventType, ExpectedRevision, NewEvent, StreamName};
+use tidewire_eventstore::{
+    EventId, EventType, ExpectedRevision, GlobalPosition, NewEvent, Revision, StreamName,
+};
 use tidewire_protocol::{
-    After, AppendRequest, Batch, CloseCode, FeedSpec, Sub, Target,
+    After, AppendRequest, Batch, CloseCode, Cursor, Direction, FeedSpec, FetchRequest, Sub, Target,
     backoff::Backoff,
-    client::{ClientConfig, ClientCore, ClientInput, ClientOutput, Notice, OutboxError, State},
+    client::{
+        ClientConfig, ClientCore, ClientInput, ClientOutput, FetchRefused, Notice, OutboxError,
+        State,
+    },
 };
 use uuid::Uuid;
 
@@ -268,4 +273,80 @@ fn equal_feeds_are_equal() {
     };
     assert_eq!(feed(["A", "B"]), feed(["B", "A"]));
     assert_ne!(feed(["A", "B"]), feed(["A", "C"]));
+}
+
+fn fetch(from: Target) -> FetchRequest {
+    FetchRequest { from, after: None, before: None, limit: 2, direction: Direction::Forwards }
+}
+
+#[test]
+fn a_fetch_whose_connection_broke_is_sent_again_and_answered_once() {
+    let mut scene = Scene::connected();
+    let stream = Target::Stream(StreamName::new("s").expect("a name"));
+    let of_stream = scene.core.fetch(fetch(stream)).expect("taken");
+    let of_all = scene.core.fetch(fetch(Target::All)).expect("taken");
+    assert_eq!(sent(&scene.poll()).len(), 2);
+
+    scene.hand_in(ClientInput::Lost(CloseCode::ABNORMAL));
+    scene.wake();
+    scene.hand_in(ClientInput::Opened);
+    let again = sent(&scene.says(welcome(1 << 20, 2)));
+    let ids: Vec<&Value> = again.iter().map(|message| &message["id"]).collect();
+    assert_eq!(ids.len(), 2);
+
+    for (id, key, next) in [
+        (ids[1], of_all, Cursor::Position(GlobalPosition::new(7))),
+        (ids[0], of_stream, Cursor::Revision(Revision::new(7))),
+    ] {
+        let page =
+            json!({"type": "page", "id": id, "events": [], "more": true, "next": 7, "head": 9});
+        let out = scene.says(page.clone());
+        let [ClientOutput::Fetched { key: answered, result: Ok(page) }] = &out[..] else {
+            panic!("one answer, not {out:?}");
+        };
+        assert_eq!((*answered, page.next, page.head.get()), (key, Some(next), 9));
+        let repeated = json!({"type": "page", "id": id, "events": [], "more": false, "head": 9});
+        assert_eq!(scene.says(repeated), []);
+    }
+}
+
+#[test]
+fn a_fetch_is_refused_for_what_the_server_says_unless_it_closes() {
+    let mut scene = Scene::connected();
+    let key = scene.core.fetch(fetch(Target::All)).expect("taken");
+    let id = sent(&scene.poll())[0]["id"].clone();
+    let refusal = |code: &str| json!({"type": "error", "id": id, "code": code, "message": "", "retryable": true});
+    assert_eq!(scene.says(refusal("closing")), [], "the next connection will answer");
+    let out = scene.says(refusal("overloaded"));
+    let [ClientOutput::Fetched { key: refused, result: Err(error) }] = &out[..] else {
+        panic!("one answer, not {out:?}");
+    };
+    assert_eq!((*refused, &*error.code, error.retryable), (key, "overloaded", true));
+}
+
+#[test]
+fn fetches_are_bounded_and_have_to_make_sense() {
+    let mut scene = Scene::new(ClientConfig { fetches_max: 2, ..ClientConfig::default() });
+    let position = Some(Cursor::Position(GlobalPosition::new(1)));
+    let revision = Some(Cursor::Revision(Revision::new(1)));
+    let stream = || Target::Stream(StreamName::new("s").expect("a name"));
+    for wrong in [
+        FetchRequest { limit: 0, ..fetch(Target::All) },
+        FetchRequest { after: revision, ..fetch(Target::All) },
+        FetchRequest { after: position, ..fetch(stream()) },
+        FetchRequest { before: position, ..fetch(Target::All) },
+        FetchRequest { after: position, direction: Direction::Backwards, ..fetch(Target::All) },
+    ] {
+        assert_eq!(scene.core.fetch(wrong), Err(FetchRefused::Invalid));
+    }
+    assert!(scene.core.fetch(fetch(Target::All)).is_ok());
+    assert!(scene.core.fetch(FetchRequest { after: revision, ..fetch(stream()) }).is_ok());
+    assert_eq!(scene.core.fetch(fetch(Target::All)), Err(FetchRefused::Full { fetches: 2 }));
+
+    scene.hand_in(ClientInput::Opened);
+    let out = scene.hand_in(ClientInput::Lost(CloseCode(4503)));
+    let failed =
+        |output: &&ClientOutput| matches!(output, ClientOutput::Fetched { result: Err(_), .. });
+    assert_eq!(out.iter().filter(failed).count(), 2, "everybody who waits is told");
+    assert_eq!(scene.core.fetch(fetch(Target::All)), Err(FetchRefused::Failed));
 }

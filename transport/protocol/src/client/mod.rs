@@ -9,6 +9,7 @@
 //! connections. A position counts as seen when its event is emitted: whoever drives this keeps
 //! emitted events until they are consumed.
 
+mod fetches;
 mod outbox;
 mod subscription;
 
@@ -26,13 +27,15 @@ use crate::{
     codec::json::{self, DecodeError},
     codes::{CloseCode, ErrorBody, ErrorCode},
     messages::{
-        After, AppendRequest, ClientMessage, FeedSpec, Goodbye, Hello, PROTOCOL_VERSION, RequestId,
-        ResetReason, ServerMessage, Sub, Welcome,
+        After, AppendRequest, ClientMessage, FeedSpec, FetchRequest, Goodbye, Hello,
+        PROTOCOL_VERSION, RequestId, ResetReason, ServerMessage, Sub, Welcome,
     },
 };
+use fetches::Fetches;
 use outbox::Outbox;
 use subscription::{Stage, Subscription};
 
+pub use fetches::{FetchKey, FetchRefused, Page};
 pub use outbox::{AppendKey, OutboxError, OutboxLimits};
 
 /// How a client behaves.
@@ -55,6 +58,8 @@ pub struct ClientConfig {
     pub ping_timeout: Duration,
     /// How many appends may wait.
     pub outbox: OutboxLimits,
+    /// How many pages may be waited for.
+    pub fetches_max: usize,
 }
 
 impl Default for ClientConfig {
@@ -68,6 +73,7 @@ impl Default for ClientConfig {
             stable_after: Duration::from_secs(10),
             ping_timeout: Duration::from_secs(5),
             outbox: OutboxLimits::default(),
+            fetches_max: 64,
         }
     }
 }
@@ -141,6 +147,13 @@ pub enum ClientOutput {
         key: AppendKey,
         /// What became of it.
         result: Result<Settled, ErrorBody>,
+    },
+    /// A fetch is answered; there is exactly one of these for each.
+    Fetched {
+        /// The fetch.
+        key: FetchKey,
+        /// The page, or why there is none.
+        result: Result<Page, ErrorBody>,
     },
     /// The server has spoken of itself.
     Welcome(Box<Welcome>),
@@ -219,6 +232,7 @@ pub struct ClientCore {
     subs: BTreeMap<Sub, Subscription>,
     last_sub: u32,
     outbox: Outbox,
+    fetches: Fetches,
     outputs: VecDeque<ClientOutput>,
 }
 
@@ -227,6 +241,7 @@ impl ClientCore {
     pub fn new(config: ClientConfig, now: Instant) -> Self {
         Self {
             outbox: Outbox::new(config.outbox),
+            fetches: Fetches::new(config.fetches_max),
             config,
             link: Link::Off,
             state: State::Disconnected,
@@ -298,6 +313,21 @@ impl ClientCore {
         }
         let key = self.outbox.push(append, self.message_bytes_max())?;
         self.send_appends();
+        Ok(key)
+    }
+
+    /// Asks for a page, now or as soon as there is a connection.
+    ///
+    /// # Errors
+    ///
+    /// [`FetchRefused`] when it was not taken; otherwise there will be exactly one
+    /// [`ClientOutput::Fetched`] for it.
+    pub fn fetch(&mut self, fetch: FetchRequest) -> Result<FetchKey, FetchRefused> {
+        if self.link == Link::Failed {
+            return Err(FetchRefused::Failed);
+        }
+        let key = self.fetches.push(fetch)?;
+        self.send_fetches();
         Ok(key)
     }
 
@@ -447,6 +477,7 @@ impl ClientCore {
     /// Forgets the present socket.
     fn drop_link(&mut self) {
         self.outbox.unsend();
+        self.fetches.unsend();
         self.pinged_at = None;
         self.subs.retain(|_, subscription| subscription.stage != Stage::Ending);
         for subscription in self.subs.values_mut() {
@@ -484,6 +515,10 @@ impl ClientCore {
         for key in self.outbox.take_all() {
             let error = ErrorBody::new(ErrorCode::Closing, "the client has given up");
             self.outputs.push_back(ClientOutput::Settled { key, result: Err(error) });
+        }
+        for key in self.fetches.take_all() {
+            let error = ErrorBody::new(ErrorCode::Closing, "the client has given up");
+            self.outputs.push_back(ClientOutput::Fetched { key, result: Err(error) });
         }
         self.set_state(State::Failed(code));
     }
@@ -536,7 +571,13 @@ impl ClientCore {
                     }
                 }
             }
-            ServerMessage::Error { id: Some(id), error, .. } => self.settled(&id, Err(*error)),
+            ServerMessage::Page { id, events, next, head, .. } => {
+                if let Some((key, cursor)) = self.fetches.answer(&id) {
+                    let page = Page { events, next: next.map(cursor), head };
+                    self.outputs.push_back(ClientOutput::Fetched { key, result: Ok(page) });
+                }
+            }
+            ServerMessage::Error { id: Some(id), error, .. } => self.refused(&id, *error),
             ServerMessage::Error { id: None, sub: Some(sub), error } => {
                 self.ended(sub, Some(error), now, chance);
             }
@@ -544,7 +585,7 @@ impl ClientCore {
                 self.outputs.push_back(ClientOutput::Complaint(error));
             }
             ServerMessage::Goodbye(goodbye) => self.goodbye = Some(*goodbye),
-            ServerMessage::Pong { .. } | ServerMessage::Page { .. } => {}
+            ServerMessage::Pong { .. } => {}
         }
     }
 
@@ -572,6 +613,7 @@ impl ClientCore {
             self.ask(sub);
         }
         self.send_appends();
+        self.send_fetches();
     }
 
     /// The subscription whose events may come.
@@ -636,12 +678,21 @@ impl ClientCore {
         }
     }
 
-    fn settled(&mut self, id: &RequestId, result: Result<Settled, ErrorBody>) {
+    /// The server has answered a request with an error.
+    fn refused(&mut self, id: &RequestId, error: ErrorBody) {
         // A server that is going away has not touched it: the next one will.
-        let closing = |error: &ErrorBody| error.known() == Some(ErrorCode::Closing);
-        if result.as_ref().is_err_and(closing) {
+        if error.known() == Some(ErrorCode::Closing) {
             return;
         }
+        match self.fetches.answer(id) {
+            Some((key, _)) => {
+                self.outputs.push_back(ClientOutput::Fetched { key, result: Err(error) });
+            }
+            None => self.settled(id, Err(error)),
+        }
+    }
+
+    fn settled(&mut self, id: &RequestId, result: Result<Settled, ErrorBody>) {
         if let Some(key) = self.outbox.settle(id) {
             self.outputs.push_back(ClientOutput::Settled { key, result });
             self.send_appends();
@@ -653,6 +704,14 @@ impl ClientCore {
         let max = usize::try_from(welcome.limits.requests).unwrap_or(usize::MAX);
         while let Some(text) = self.outbox.next_unsent(max) {
             self.outputs.push_back(ClientOutput::Send(text));
+        }
+    }
+
+    fn send_fetches(&mut self) {
+        if matches!(self.link, Link::Up { .. }) {
+            while let Some(text) = self.fetches.next_unsent() {
+                self.outputs.push_back(ClientOutput::Send(text));
+            }
         }
     }
 

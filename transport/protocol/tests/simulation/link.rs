@@ -6,6 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::BytesMut;
+
 use crate::chance::Chance;
 
 /// How many bytes are on their way at once, at most: what kernels and wires hold.
@@ -14,10 +16,10 @@ const CAPACITY: usize = 4096;
 /// One direction.
 #[derive(Default)]
 pub(crate) struct Pipe {
-    parts: VecDeque<(Instant, Vec<u8>)>,
+    parts: VecDeque<(Instant, BytesMut)>,
     in_flight: usize,
     /// Written by the sender, not yet accepted.
-    pub(crate) unsent: VecDeque<u8>,
+    pub(crate) unsent: BytesMut,
     pub(crate) black_hole: bool,
 }
 
@@ -28,7 +30,7 @@ impl Pipe {
         while !self.unsent.is_empty() && self.in_flight < CAPACITY {
             let room = (CAPACITY - self.in_flight).min(self.unsent.len()) as u64;
             let len = if chance.once_in(3) { chance.within(1, room) } else { room } as usize;
-            let part: Vec<u8> = self.unsent.drain(..len).collect();
+            let part = self.unsent.split_to(len);
             let at = now + Duration::from_millis(chance.within(1, 80));
             // In order: never before what was sent earlier.
             let at = self.parts.back().map_or(at, |(last, _)| at.max(*last));
@@ -44,7 +46,7 @@ impl Pipe {
     }
 
     /// The next part that has arrived.
-    pub(crate) fn arrive(&mut self, now: Instant) -> Option<Vec<u8>> {
+    pub(crate) fn arrive(&mut self, now: Instant) -> Option<BytesMut> {
         if self.next()? > now {
             return None;
         }

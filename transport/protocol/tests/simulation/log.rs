@@ -2,22 +2,33 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use bytes::BytesMut;
 use tidewire_eventstore::{
     EventId, EventType, GlobalPosition, Payload, RecordedEvent, Revision, StreamName, Timestamp,
 };
-use tidewire_protocol::{Answer, AppendRequest, Epoch};
+use tidewire_protocol::{Answer, AppendRequest, Epoch, codec::json::encode_event};
 use uuid::Uuid;
 
 pub(crate) struct Log {
     pub(crate) events: Vec<RecordedEvent>,
+    /// The same events as they travel, each encoded once.
+    pub(crate) encoded: Vec<BytesMut>,
     pub(crate) epochs: Arc<[Epoch]>,
+    /// How many events each stream has.
+    lengths: HashMap<StreamName, u64>,
     answers: HashMap<(StreamName, Vec<Option<EventId>>), Answer>,
 }
 
 impl Log {
     pub(crate) fn new() -> Self {
         let first = Epoch { epoch: Uuid::from_u128(1), first_position: GlobalPosition::new(1) };
-        Self { events: Vec::new(), epochs: [first].into(), answers: HashMap::new() }
+        Self {
+            events: Vec::new(),
+            encoded: Vec::new(),
+            epochs: [first].into(),
+            lengths: HashMap::new(),
+            answers: HashMap::new(),
+        }
     }
 
     pub(crate) fn head(&self) -> GlobalPosition {
@@ -58,8 +69,10 @@ impl Log {
         id: EventId,
         data: bytes::Bytes,
     ) {
-        let revision = self.events.iter().filter(|event| event.stream == *stream).count() as u64;
-        self.events.push(RecordedEvent {
+        let length = self.lengths.entry(stream.clone()).or_default();
+        let revision = *length;
+        *length += 1;
+        let event = RecordedEvent {
             position: self.head().next(),
             stream: stream.clone(),
             revision: Revision::new(revision),
@@ -68,12 +81,19 @@ impl Log {
             recorded_at: Timestamp::from_micros(0),
             payload: Payload::Json(data),
             meta: None,
-        });
+        };
+        let mut json = BytesMut::new();
+        encode_event(&event, &mut json);
+        self.encoded.push(json);
+        self.events.push(event);
     }
 
     /// Goes back to an older backup and begins a new epoch, as an operator would.
     pub(crate) fn restore(&mut self, events: usize) {
-        self.events.truncate(events);
+        self.encoded.truncate(events);
+        for forgotten in self.events.drain(events..) {
+            *self.lengths.entry(forgotten.stream).or_default() -= 1;
+        }
         let number = self.epochs.len() as u128 + 1;
         let epoch = Epoch { epoch: Uuid::from_u128(number), first_position: self.head().next() };
         self.epochs = self.epochs.iter().copied().chain([epoch]).collect();

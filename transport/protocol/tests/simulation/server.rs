@@ -12,7 +12,7 @@ use tidewire_eventstore::{GlobalPosition, Timestamp};
 use tidewire_protocol::{
     Activity, CloseCode, FeedSpec, Input, Moment, Output, Session, SessionConfig, SessionId,
     SessionInfo, Sub,
-    codec::json::{encode_event, encode_events_frame},
+    codec::json::encode_events_frame,
     frame::{FrameDecoder, FrameLimits},
 };
 use uuid::Uuid;
@@ -158,7 +158,7 @@ impl ServerConn {
             // Answers of one node keep their order, as those of one store do.
             let at = self.later.back().map_or(at, |(last, _)| at.max(*last));
             match output {
-                Output::Send(bytes) | Output::Pong(bytes) => out.unsent.extend(bytes),
+                Output::Send(bytes) | Output::Pong(bytes) => out.unsent.extend_from_slice(&bytes),
                 Output::Open { sub, feed, after } => {
                     let feed = Feed { spec: feed, cursor: after, live: false };
                     assert!(self.feeds.insert(sub, feed).is_none(), "the handle was free");
@@ -187,22 +187,21 @@ impl ServerConn {
             while feed.cursor < head && out.unsent.len() < WRITE_AHEAD {
                 let page = chance.within(1, 20);
                 let until = GlobalPosition::new((feed.cursor.get() + page).min(head.get()));
-                let events: Vec<BytesMut> = log.events
-                    [feed.cursor.get() as usize..until.get() as usize]
+                let page = feed.cursor.get() as usize..until.get() as usize;
+                let events: Vec<&BytesMut> = log.events[page.clone()]
                     .iter()
-                    .filter(|event| feed.spec.target.includes(&event.stream))
-                    .filter(|event| feed.spec.filter.as_ref().is_none_or(|f| f.matches(event)))
-                    .map(|event| {
-                        let mut json = BytesMut::new();
-                        encode_event(event, &mut json);
-                        json
+                    .zip(&log.encoded[page])
+                    .filter(|(event, _)| feed.spec.target.includes(&event.stream))
+                    .filter(|(event, _)| {
+                        feed.spec.filter.as_ref().is_none_or(|filter| filter.matches(event))
                     })
+                    .map(|(_, json)| json)
                     .collect();
                 feed.cursor = until;
                 if !events.is_empty() {
                     let mut frame = BytesMut::new();
                     encode_events_frame(*sub, &events, &mut frame);
-                    out.unsent.extend(frame);
+                    out.unsent.extend_from_slice(&frame);
                 }
             }
             if feed.cursor >= head && !feed.live {
