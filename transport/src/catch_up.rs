@@ -26,7 +26,7 @@ use tokio::{
     time::sleep,
 };
 
-use crate::metrics::CatchUpMetrics;
+use crate::{log_view::Generation, metrics::CatchUpMetrics};
 
 /// Events a page, and the distance between the positions at which pages begin. They are the same,
 /// so that the pages of a query that matches every event tile the log.
@@ -41,6 +41,9 @@ const RETRY_MAX: Duration = Duration::from_secs(2);
 /// What a page is a page of.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Query {
+    /// The life of the log that it is asked of. The store does not look at it; but what was read
+    /// for one life is not given to another.
+    pub(crate) generation: Generation,
     pub(crate) target: Target,
     pub(crate) types: Vec<EventType>,
 }
@@ -133,6 +136,7 @@ impl CatchUp {
             waiting: HashMap::new(),
             queues: HashMap::new(),
             turns: VecDeque::new(),
+            generation: Generation::default(),
             kept: Kept { pages: HashMap::new(), order: VecDeque::new(), bytes: 0, kept_bytes_max },
         };
         runtime.spawn(scheduler.run(receiver));
@@ -164,6 +168,8 @@ struct Scheduler {
     queues: HashMap<Arc<Query>, VecDeque<GlobalPosition>>,
     /// The queries that have any, in the order of their turns.
     turns: VecDeque<Arc<Query>>,
+    /// The last life of the log that anybody asked about; pages of another are not kept.
+    generation: Generation,
     kept: Kept,
 }
 
@@ -191,6 +197,10 @@ impl Scheduler {
 
     fn queue(&mut self, Request { key, answer }: Request) {
         self.metrics.requests.fetch_add(1, Ordering::Relaxed);
+        if key.query.generation > self.generation {
+            self.generation = key.query.generation;
+            self.kept.clear();
+        }
         if let Some(page) = self.kept.get(&key) {
             let _ = answer.send(Ok(page));
         } else if let Some(waiting) = self.waiting.get_mut(&key) {
@@ -220,6 +230,7 @@ impl Scheduler {
     fn finish(&mut self, key: PageKey, answer: Answer) {
         if let Ok(page) = &answer
             && page.full
+            && key.query.generation == self.generation
         {
             self.kept.insert(key.clone(), page.clone());
         }
@@ -259,6 +270,12 @@ struct Kept {
 impl Kept {
     fn get(&self, key: &PageKey) -> Option<Arc<CatchUpPage>> {
         self.pages.get(key).cloned()
+    }
+
+    fn clear(&mut self) {
+        self.pages.clear();
+        self.order.clear();
+        self.bytes = 0;
     }
 
     fn insert(&mut self, key: PageKey, page: Arc<CatchUpPage>) {

@@ -6,7 +6,7 @@
 use std::{rc::Rc, sync::atomic::Ordering::Relaxed};
 
 use bytes::Bytes;
-use tidewire_eventstore::GlobalPosition;
+use tidewire_eventstore::{GlobalPosition, ReadError};
 use tidewire_protocol::{Input, Sub};
 
 use crate::{
@@ -18,6 +18,11 @@ use crate::{
     worker::Worker,
 };
 
+/// Pages in a row that may bring a feed no further before it fails. A page that was being read
+/// already when it was asked for may not reach it, once or twice; beyond that the log is shorter
+/// than it was, as after a restore, until its new epoch is known here.
+const FRUITLESS_MAX: u32 = 8;
+
 /// One open subscription of one session.
 pub(crate) struct Feed {
     key: GroupKey,
@@ -27,6 +32,8 @@ pub(crate) struct Feed {
     /// The last page was cut for its bytes before the next page's beginning, so that the next one
     /// has to begin right at the position.
     cut: bool,
+    /// Pages in a row that brought the feed no further.
+    fruitless: u32,
     source: Source,
 }
 
@@ -48,7 +55,7 @@ impl Feed {
         let seat = worker.hub.borrow_mut().join(key.clone(), session.clone());
         // Counted as behind until it has attached, which may be at once.
         worker.metrics.subscriptions_behind.fetch_add(1, Relaxed);
-        Self { key, seat, position: after, cut: false, source: Source::Seeking }
+        Self { key, seat, position: after, cut: false, fruitless: 0, source: Source::Seeking }
     }
 
     /// The subscription's handle.
@@ -146,16 +153,26 @@ impl Feed {
                 Source::Waiting(slot) => match slot.get() {
                     None => return (None, None),
                     Some(Ok(page)) => {
+                        self.fruitless =
+                            if page.scanned > self.position { 0 } else { self.fruitless + 1 };
+                        if self.fruitless > FRUITLESS_MAX {
+                            return (None, Some(self.fail(&ReadError::Unavailable)));
+                        }
                         let (page, next) = (page.clone(), page.seek(self.position));
                         self.source = Source::Page { page, next };
                     }
                     Some(Err(error)) => {
-                        let error = read_error(error);
-                        self.source = Source::Waiting(Rc::new(PageSlot::never()));
-                        return (None, Some(Input::FeedFailed { sub: self.key.sub, error }));
+                        let error = error.clone();
+                        return (None, Some(self.fail(&error)));
                     }
                 },
             }
         }
+    }
+
+    /// Comes to rest, for the session to end it.
+    fn fail(&mut self, error: &ReadError) -> Input {
+        self.source = Source::Waiting(Rc::new(PageSlot::never()));
+        Input::FeedFailed { sub: self.key.sub, error: read_error(error) }
     }
 }

@@ -21,6 +21,7 @@ use crate::{
     answers,
     catch_up::Query,
     interest::{GroupId, Interest},
+    log_view::Generation,
     metrics::WorkerMetrics,
     short_log::{Cursor, Entry, Next, ShortLog},
 };
@@ -116,6 +117,8 @@ pub(crate) struct Held {
 
 /// The groups of one worker.
 pub(crate) struct Hub<M> {
+    /// The life of the log that all of this is of.
+    generation: Generation,
     /// Everything through this position was looked at.
     last: GlobalPosition,
     groups: Slab<Group<M>>,
@@ -134,11 +137,13 @@ pub(crate) struct Hub<M> {
 
 impl<M: Member> Hub<M> {
     pub(crate) fn new(
+        generation: Generation,
         last: GlobalPosition,
         log_bytes_max: usize,
         metrics: Arc<WorkerMetrics>,
     ) -> Self {
         Self {
+            generation,
             last,
             groups: Slab::new(),
             by_key: HashMap::new(),
@@ -154,6 +159,11 @@ impl<M: Member> Hub<M> {
         }
     }
 
+    /// The life of the log that all of this is of.
+    pub(crate) fn generation(&self) -> Generation {
+        self.generation
+    }
+
     /// Everything through this position was looked at.
     pub(crate) fn last(&self) -> GlobalPosition {
         self.last
@@ -166,6 +176,7 @@ impl<M: Member> Hub<M> {
             None => {
                 self.serials += 1;
                 let query = Arc::new(Query {
+                    generation: self.generation,
                     target: answers::target(&key.feed.target),
                     types: key.types(),
                 });
@@ -363,6 +374,15 @@ impl<M: Member> Hub<M> {
         }
         self.ages.clear();
         self.freed(freed);
+    }
+
+    /// Begins another life of the log, in which everything through `head` was looked at. Everybody
+    /// has left before: no seat of an earlier life is good for anything.
+    pub(crate) fn begin_anew(&mut self, generation: Generation, head: GlobalPosition) {
+        debug_assert!(self.groups.is_empty(), "a member of another life of the log");
+        self.generation = generation;
+        self.last = head;
+        self.ages.clear();
     }
 
     /// Forgets the oldest entries until the logs are within their budget.

@@ -165,6 +165,13 @@ impl<M: Member> PageShelf<M> {
         }
     }
 
+    /// Lets go of every page.
+    pub(crate) fn clear(&mut self) {
+        self.slots.clear();
+        self.order.clear();
+        self.bytes = 0;
+    }
+
     fn forget(&mut self, key: ShelfKey) {
         if let Some(slot) = self.slots.remove(&key)
             && let Some(Ok(page)) = slot.get()
@@ -184,7 +191,10 @@ mod tests {
     use tidewire_protocol::{Batch, FeedSpec, Filter, Sub, Target};
 
     use super::*;
-    use crate::catch_up::{PageKey, Query};
+    use crate::{
+        catch_up::{PageKey, Query},
+        log_view::Generation,
+    };
 
     struct Nobody;
 
@@ -204,7 +214,11 @@ mod tests {
             batch: Batch::default(),
         };
         let key = GroupKey { feed, sub: Sub::new(1) };
-        let query = Arc::new(Query { target: tidewire_eventstore::Target::All, types: Vec::new() });
+        let query = Arc::new(Query {
+            generation: Generation::default(),
+            target: tidewire_eventstore::Target::All,
+            types: Vec::new(),
+        });
         let mut shelf = PageShelf::<Nobody>::new(1 << 20);
         let mut raws: Vec<Weak<CatchUpPage>> = Vec::new();
         for index in 0..64 {

@@ -1,15 +1,8 @@
 //! [`Tidewire`]: the transport as a library. A builder takes a store and yields an Actix scope.
 
-use std::{
-    any::Any,
-    fmt,
-    os::fd::AsFd,
-    rc::Rc,
-    sync::{Arc, atomic::AtomicU64},
-    time::Duration,
-};
+use std::{any::Any, fmt, os::fd::AsFd, rc::Rc, sync::Arc, time::Duration};
 
-use actix::{Actor, Addr, Arbiter, AsyncContext, Context};
+use actix::{Actor, Arbiter, AsyncContext, Context};
 use actix_http::Request;
 use actix_service::IntoServiceFactory;
 use actix_web::{
@@ -20,7 +13,7 @@ use actix_web::{
     web,
 };
 use futures_util::{Stream, stream::unfold};
-use tidewire_eventstore::{EventStore, LogHead, LogTail, ReadError, TailBatch, TailConfig};
+use tidewire_eventstore::{EventStore, LogTail, ReadError, TailConfig, TailNews};
 use tokio::{
     runtime::{self, Handle, Runtime},
     sync::mpsc,
@@ -29,25 +22,23 @@ use tokio::{
 
 use crate::{
     Config,
-    broadcaster::{Broadcaster, EpochsChanged},
+    broadcaster::Broadcaster,
     catch_up::CatchUp,
     dispatcher::Drain,
     http,
+    log_view::{LogView, SharedView},
     metrics::Metrics,
-    node::{Node, wire_epochs},
+    node::Node,
     websocket::Connection,
 };
 
-/// Batches that may wait between the log's tail and the broadcaster. When it is full the tail
+/// News that may wait between the log's tail and the broadcaster. When it is full the tail
 /// waits, and reads on from the store.
 const TAIL_QUEUE: usize = 64;
 
 /// The kernel's send buffer of a tuned socket (`SO_SNDBUF`), in bytes; Linux doubles it for its own
 /// book-keeping. A slow client holds this much of the kernel's memory and no more.
 pub const SOCKET_SEND_BYTES: usize = 128 << 10;
-
-/// How often the log's epochs are looked at.
-const EPOCH_POLL: Duration = Duration::from_secs(2);
 
 /// How often a drain looks whether everybody has left.
 const DRAIN_POLL: Duration = Duration::from_millis(20);
@@ -154,22 +145,23 @@ impl Builder {
             None => DatabaseRuntime::new(config.database_threads)?,
         };
         let handle = runtime.handle().clone();
-        let LogHead { position, epochs } = {
+        let found = {
             let store = store.clone();
             runtime.run(async move { store.head().await }).await?
         };
 
         let metrics = Metrics::new(store.clone());
-        let head = Arc::new(AtomicU64::new(position.get()));
+        let log = LogView::first(found.position, &found.epochs);
+        let shared = Arc::new(SharedView::new(&log));
         let mut tail = TailConfig::default();
         tail.head_poll = config.head_poll;
-        let tail = LogTail::new(store.clone(), position, tail);
+        let tail = LogTail::after_head(store.clone(), found, tail);
         let broadcaster = {
-            let broadcaster = Broadcaster::new(position, head.clone(), metrics.clone());
-            let batches = follow(tail, &handle);
+            let broadcaster = Broadcaster::new(log, shared.clone(), metrics.clone());
+            let news = follow(tail, &handle);
             // An arbiter of its own, so that no worker's sessions delay the others'.
             Broadcaster::start_in_arbiter(&Arbiter::new().handle(), |ctx: &mut Context<_>| {
-                ctx.add_stream(batches);
+                ctx.add_stream(news);
                 broadcaster
             })
         };
@@ -184,26 +176,24 @@ impl Builder {
             config,
             token,
             store,
-            handle.clone(),
+            handle,
             catch_up,
-            broadcaster.clone(),
+            broadcaster,
             metrics,
-            head,
-            wire_epochs(&epochs),
+            shared,
         ));
-        handle.spawn(watch_epochs(Arc::downgrade(&node), broadcaster));
         Ok(Tidewire { node: web::Data::from(node), runtime: Arc::new(runtime) })
     }
 }
 
 /// Follows the log on `runtime`. Ends, with its task, when the stream is dropped.
-fn follow(mut tail: LogTail, runtime: &Handle) -> impl Stream<Item = TailBatch> + 'static {
+fn follow(mut tail: LogTail, runtime: &Handle) -> impl Stream<Item = TailNews> + 'static {
     let (sender, receiver) = mpsc::channel(TAIL_QUEUE);
     runtime.spawn(async move {
         loop {
             tokio::select! {
-                batch = tail.next() => {
-                    if sender.send(batch).await.is_err() {
+                news = tail.news() => {
+                    if sender.send(news).await.is_err() {
                         return;
                     }
                 }
@@ -212,21 +202,6 @@ fn follow(mut tail: LogTail, runtime: &Handle) -> impl Stream<Item = TailBatch> 
         }
     });
     unfold(receiver, |mut receiver| async { Some((receiver.recv().await?, receiver)) })
-}
-
-/// Looks for new epochs for as long as the node lives.
-async fn watch_epochs(node: std::sync::Weak<Node>, broadcaster: Addr<Broadcaster>) {
-    loop {
-        sleep(EPOCH_POLL).await;
-        let Some(node) = node.upgrade() else { return };
-        // While the database is away the epochs stay what they were.
-        if let Ok(head) = node.store.head().await
-            && let Some(epochs) = node.set_epochs(&head.epochs)
-        {
-            tracing::info!(epochs = epochs.len(), "the log has a new epoch");
-            broadcaster.do_send(EpochsChanged(epochs));
-        }
-    }
 }
 
 /// A running transport. Cheap to clone; send it to every worker.
@@ -244,7 +219,7 @@ async fn watch_epochs(node: std::sync::Weak<Node>, broadcaster: Addr<Broadcaster
 /// ```
 #[derive(Clone)]
 pub struct Tidewire {
-    node: web::Data<Node>,
+    pub(crate) node: web::Data<Node>,
     runtime: Arc<DatabaseRuntime>,
 }
 

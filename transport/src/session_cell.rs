@@ -12,7 +12,7 @@ use std::{
     net::SocketAddr,
     os::fd::OwnedFd,
     rc::Rc,
-    sync::atomic::Ordering::Relaxed,
+    sync::{Arc, atomic::Ordering::Relaxed},
     task::Waker,
     time::{Duration, Instant, SystemTime},
 };
@@ -20,7 +20,7 @@ use std::{
 use bytes::Bytes;
 use tidewire_eventstore::GlobalPosition;
 use tidewire_protocol::{
-    CloseCode, Sub,
+    CloseCode, Epoch, Sub,
     session::{Activity, Input, Moment, Output, Session},
 };
 
@@ -174,6 +174,16 @@ impl SessionCell {
         drop(state);
         self.wake();
         self.wake_actor();
+    }
+
+    /// The log begins another life. No feed lives on in it; those that the session does not end
+    /// itself are of a session that is leaving.
+    pub(crate) fn begin_epoch(self: &Rc<Self>, epochs: Arc<[Epoch]>) {
+        self.handle(Input::Epochs(epochs));
+        let feeds = std::mem::take(&mut self.state.borrow_mut().feeds);
+        for feed in feeds {
+            feed.close(&self.worker);
+        }
     }
 
     /// Takes bytes from the socket into account, before they are decoded.

@@ -105,7 +105,7 @@ fn session(request: &HttpRequest, worker: &Rc<Worker>, bearer: Option<String>) -
     let info = WireInfo {
         session: id,
         node: node.name.as_str().into(),
-        epochs: node.epochs(),
+        epochs: worker.epochs(),
         opened_at: Timestamp::now(),
         bearer: bearer.map(Into::into),
     };

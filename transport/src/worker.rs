@@ -13,6 +13,7 @@ use std::{
 use actix::Actor;
 use slab::Slab;
 use tidewire_eventstore::GlobalPosition;
+use tidewire_protocol::Epoch;
 use tokio::task::JoinSet;
 
 use crate::{
@@ -21,6 +22,7 @@ use crate::{
     catch_up::PageKey,
     dispatcher::{Dispatcher, Drain},
     group::{GroupKey, Hub, Seat},
+    log_view::LogView,
     metrics::WorkerMetrics,
     node::Node,
     pages::{EncodedPage, PageShelf, PageSlot},
@@ -35,6 +37,8 @@ thread_local! {
 /// One worker's state.
 pub(crate) struct Worker {
     node: Arc<Node>,
+    /// The epochs of the log's life that the groups are in.
+    epochs: RefCell<Arc<[Epoch]>>,
     pub(crate) metrics: Arc<WorkerMetrics>,
     pub(crate) hub: RefCell<Hub<SessionCell>>,
     shelf: RefCell<PageShelf<SessionCell>>,
@@ -53,9 +57,12 @@ impl Worker {
         }
         let metrics = node.metrics.worker();
         let log_bytes_max = node.config.shared_log_bytes_max;
+        let log = node.log.get();
+        let hub = Hub::new(log.generation, log.head, log_bytes_max, metrics.clone());
         let worker = Rc::new(Self {
             node: node.clone(),
-            hub: RefCell::new(Hub::new(node.head(), log_bytes_max, metrics.clone())),
+            epochs: RefCell::new(log.epochs),
+            hub: RefCell::new(hub),
             shelf: RefCell::new(PageShelf::new(node.config.encoded_page_bytes_max)),
             metrics,
             sessions: RefCell::default(),
@@ -81,6 +88,28 @@ impl Worker {
 
     pub(crate) fn config(&self) -> &Config {
         &self.node.config
+    }
+
+    /// The log's epochs, oldest first. They are of the same life as the groups: a session that
+    /// knows them cannot be given anything of another.
+    pub(crate) fn epochs(&self) -> Arc<[Epoch]> {
+        self.epochs.borrow().clone()
+    }
+
+    /// Learns what the log is like. In another life of it everything begins anew: the sessions are
+    /// told, their feeds end, and nothing is left of what was encoded or read.
+    pub(crate) fn told(&self, log: &LogView) {
+        if self.hub.borrow().generation() == log.generation {
+            self.hub.borrow_mut().skip_to(log.head);
+            return;
+        }
+        self.epochs.replace(log.epochs.clone());
+        for session in self.sessions() {
+            session.begin_epoch(log.epochs.clone());
+        }
+        self.page_reads.borrow_mut().abort_all();
+        self.shelf.borrow_mut().clear();
+        self.hub.borrow_mut().begin_anew(log.generation, log.head);
     }
 
     /// Takes a session in; the key takes it out again.

@@ -97,7 +97,7 @@ impl EventStore for Gated {
 }
 
 fn query(target: Target) -> Arc<Query> {
-    Arc::new(Query { target, types: Vec::new() })
+    Arc::new(Query { generation: Generation::default(), target, types: Vec::new() })
 }
 
 fn at(position: u64) -> GlobalPosition {

@@ -40,7 +40,7 @@ fn key(target: Target, sub: u32) -> GroupKey {
 
 fn hub(log_bytes_max: usize) -> (Hub<Woken>, Arc<WorkerMetrics>) {
     let metrics = Arc::<WorkerMetrics>::default();
-    (Hub::new(at(0), log_bytes_max, metrics.clone()), metrics)
+    (Hub::new(Generation::default(), at(0), log_bytes_max, metrics.clone()), metrics)
 }
 
 /// Positions of the entries that a reader gets from `position` on, or `None` where it has fallen.
