@@ -15,7 +15,6 @@ use crate::{
     pages::{EncodedPage, PageSlot},
     session_cell::SessionCell,
     short_log::{Cursor, Next, ShortLog},
-    worker::Worker,
 };
 
 /// Pages in a row that may bring a feed no further before it fails. A page that was being read
@@ -46,6 +45,8 @@ enum Source {
     Waiting(Rc<PageSlot<SessionCell>>),
     /// Has nothing at hand and has to attach or ask for a page.
     Seeking,
+    /// Has failed and waits for its end.
+    Failed,
 }
 
 impl Feed {
@@ -63,8 +64,12 @@ impl Feed {
         self.key.sub
     }
 
-    /// Gives the feed's seat up.
-    pub(crate) fn close(self, worker: &Worker) {
+    /// Gives the feed's seat up, and the page that it waits for.
+    pub(crate) fn close(self, session: &Rc<SessionCell>) {
+        let worker = session.worker();
+        if let Source::Waiting(slot) = &self.source {
+            worker.give_up(session, slot);
+        }
         worker.hub.borrow_mut().leave(self.seat);
         if !matches!(self.source, Source::Live(_)) {
             worker.metrics.subscriptions_behind.fetch_sub(1, Relaxed);
@@ -150,6 +155,7 @@ impl Feed {
                     let slot = worker.page(session, &self.key, self.seat, self.position, self.cut);
                     self.source = Source::Waiting(slot);
                 }
+                Source::Failed => return (None, None),
                 Source::Waiting(slot) => match slot.get() {
                     None => return (None, None),
                     Some(Ok(page)) => {
@@ -172,7 +178,7 @@ impl Feed {
 
     /// Comes to rest, for the session to end it.
     fn fail(&mut self, error: &ReadError) -> Input {
-        self.source = Source::Waiting(Rc::new(PageSlot::never()));
+        self.source = Source::Failed;
         Input::FeedFailed { sub: self.key.sub, error: read_error(error) }
     }
 }

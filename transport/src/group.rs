@@ -207,6 +207,7 @@ impl<M: Member> Hub<M> {
         self.metrics.subscriptions.fetch_sub(1, Relaxed);
         if group.members.is_empty() {
             let mut group = self.groups.remove(seat.group);
+            self.metrics.held_events.fetch_sub(group.held.len() as i64, Relaxed);
             let (_, bytes) = group.log.restart(self.last);
             self.freed(bytes);
             self.interest.remove(&group.key.feed.target, seat.group);
@@ -225,6 +226,7 @@ impl<M: Member> Hub<M> {
     /// never connect.
     pub(crate) fn attach(&mut self, seat: Seat, position: GlobalPosition) -> Option<Cursor> {
         self.release(seat.group);
+        self.evict();
         self.groups[seat.group].log.attach(position)
     }
 
@@ -289,6 +291,7 @@ impl<M: Member> Hub<M> {
                     if !std::mem::replace(&mut group.flushing, true) {
                         holding.push(Held { group: id, serial: group.serial, delay });
                     }
+                    self.metrics.held_events.fetch_add(wanted.len() as i64, Relaxed);
                     group.held.extend(wanted.iter().map(|index| events[*index as usize].clone()));
                     if group.held.len() >= group.key.frame_events_max() {
                         full.push(id);
@@ -322,6 +325,7 @@ impl<M: Member> Hub<M> {
         if events.is_empty() {
             return;
         }
+        self.metrics.held_events.fetch_sub(events.len() as i64, Relaxed);
         self.encoder.begin(events.len());
         let wanted: Vec<u32> = (0..events.len() as u32).collect();
         self.publish(id, &events, &wanted, None);
@@ -366,6 +370,7 @@ impl<M: Member> Hub<M> {
         self.metrics.log_restarts.fetch_add(1, Relaxed);
         let mut freed = 0;
         for (_, group) in &mut self.groups {
+            self.metrics.held_events.fetch_sub(group.held.len() as i64, Relaxed);
             group.held.clear();
             freed += group.log.restart(head).1;
             for (_, member) in &group.members {

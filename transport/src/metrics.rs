@@ -55,6 +55,8 @@ pub(crate) struct WorkerMetrics {
     pub(crate) subscriptions_behind: AtomicI64,
     pub(crate) groups: AtomicI64,
     pub(crate) shared_log_bytes: AtomicI64,
+    pub(crate) encoded_page_bytes: AtomicI64,
+    pub(crate) held_events: AtomicI64,
     pub(crate) log_restarts: AtomicU64,
     pub(crate) events_delivered: AtomicU64,
     pub(crate) frames_sent: AtomicU64,
@@ -73,6 +75,10 @@ pub(crate) struct CatchUpMetrics {
     pub(crate) requests: AtomicU64,
     /// Pages that were read from the store.
     pub(crate) reads: AtomicU64,
+    /// Pages that are being read or wait for it.
+    pub(crate) waiting_pages: AtomicU64,
+    /// What the pages weigh that are kept for those who come later.
+    pub(crate) kept_bytes: AtomicU64,
 }
 
 /// What the whole node counts.
@@ -168,6 +174,26 @@ impl Collector for Scrape {
                 "tidewire_shared_log_bytes",
                 "Encoded frames kept for sessions that are a little behind",
                 m.sum_gauge(|w| &w.shared_log_bytes),
+            ),
+            (
+                "tidewire_held_events",
+                "Events held back for groups that wish for fewer frames",
+                m.sum_gauge(|w| &w.held_events),
+            ),
+            (
+                "tidewire_encoded_page_bytes",
+                "Encoded catch-up pages kept by the workers",
+                m.sum_gauge(|w| &w.encoded_page_bytes),
+            ),
+            (
+                "tidewire_catch_up_kept_bytes",
+                "Catch-up pages kept for all workers",
+                m.catch_up.kept_bytes.load(Relaxed) as i64,
+            ),
+            (
+                "tidewire_catch_up_waiting_pages",
+                "Catch-up pages being read or waiting for it",
+                m.catch_up.waiting_pages.load(Relaxed) as i64,
             ),
             ("tidewire_head_position", "The last position looked at", self.head as i64),
             ("tidewire_append_queue_requests", "Appends waiting", stats.queued_requests as i64),

@@ -182,7 +182,7 @@ impl SessionCell {
         self.handle(Input::Epochs(epochs));
         let feeds = std::mem::take(&mut self.state.borrow_mut().feeds);
         for feed in feeds {
-            feed.close(&self.worker);
+            feed.close(self);
         }
     }
 
@@ -405,7 +405,7 @@ impl SessionCell {
                     state.over = Some(code);
                     state.cut_at = Some(moment.now + LAST_FLUSH);
                     for feed in std::mem::take(&mut state.feeds) {
-                        feed.close(&self.worker);
+                        feed.close(self);
                     }
                     if code.is_abrupt() {
                         self.cut(state);
@@ -421,9 +421,9 @@ impl SessionCell {
         Moment { now: Instant::now(), head: self.worker.hub.borrow().last() }
     }
 
-    fn shut(&self, state: &mut State, sub: Sub) {
+    fn shut(self: &Rc<Self>, state: &mut State, sub: Sub) {
         if let Some(index) = state.feeds.iter().position(|feed| feed.sub() == sub) {
-            state.feeds.swap_remove(index).close(&self.worker);
+            state.feeds.swap_remove(index).close(self);
         }
     }
 

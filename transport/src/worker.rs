@@ -6,20 +6,21 @@
 use std::{
     cell::RefCell,
     collections::HashMap,
+    panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
 use actix::Actor;
 use slab::Slab;
-use tidewire_eventstore::GlobalPosition;
+use tidewire_eventstore::{GlobalPosition, ReadError};
 use tidewire_protocol::Epoch;
 use tokio::task::JoinSet;
 
 use crate::{
     Config,
     broadcaster::Join,
-    catch_up::PageKey,
+    catch_up::{CatchUpPage, PageKey},
     dispatcher::{Dispatcher, Drain},
     group::{GroupKey, Hub, Seat},
     log_view::LogView,
@@ -63,7 +64,10 @@ impl Worker {
             node: node.clone(),
             epochs: RefCell::new(log.epochs),
             hub: RefCell::new(hub),
-            shelf: RefCell::new(PageShelf::new(node.config.encoded_page_bytes_max)),
+            shelf: RefCell::new(PageShelf::new(
+                node.config.encoded_page_bytes_max,
+                metrics.clone(),
+            )),
             metrics,
             sessions: RefCell::default(),
             page_reads: RefCell::default(),
@@ -155,13 +159,27 @@ impl Worker {
             let catch_up = self.node.catch_up.clone();
             let mut reads = self.page_reads.borrow_mut();
             while reads.try_join_next().is_some() {}
-            reads.spawn_local(async move {
+            slot.filled_by(reads.spawn_local(async move {
                 let raw = catch_up.page(key).await;
                 let Some(worker) = worker.upgrade() else { return };
-                let page = raw.map(|raw| Rc::new(EncodedPage::new(&group, raw)));
-                worker.shelf.borrow_mut().arrived(shelf_key, &filled, page);
-            });
+                let page = raw.and_then(|raw| encoded(&group, raw));
+                worker.shelf.borrow_mut().arrived(&filled, page);
+            }));
         }
         slot
     }
+
+    /// A reader waits for a page no more.
+    pub(crate) fn give_up(&self, reader: &Rc<SessionCell>, slot: &Rc<PageSlot<SessionCell>>) {
+        self.shelf.borrow_mut().leave(slot, reader);
+    }
+}
+
+/// Encodes a page for a group. A panic is our bug, but those who wait must hear of it.
+fn encoded(group: &GroupKey, raw: Arc<CatchUpPage>) -> Result<Rc<EncodedPage>, ReadError> {
+    catch_unwind(AssertUnwindSafe(|| Rc::new(EncodedPage::new(group, raw)))).map_err(|_| {
+        tracing::error!("encoding a page died");
+        let reason = "encoding it failed; the log of the server says more".into();
+        ReadError::Corrupt { reason }
+    })
 }

@@ -22,6 +22,15 @@ pub struct Rewindable {
     hears: bool,
     gate: watch::Sender<bool>,
     held: AtomicUsize,
+    /// Which of the next reads panics.
+    breaks: Mutex<Option<Reader>>,
+}
+
+/// Who reads.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Reader {
+    Tail,
+    CatchUp,
 }
 
 struct Life {
@@ -39,6 +48,7 @@ impl Rewindable {
             hears,
             gate: watch::Sender::new(true),
             held: AtomicUsize::new(0),
+            breaks: Mutex::new(None),
         });
         this.forward(&log);
         this
@@ -117,6 +127,11 @@ impl Rewindable {
         self.gate.send_replace(true);
     }
 
+    /// The next read of `reader` panics.
+    pub fn break_next(&self, reader: Reader) {
+        *self.breaks.lock().unwrap_or_else(PoisonError::into_inner) = Some(reader);
+    }
+
     /// How many answers are held back.
     pub fn held(&self) -> usize {
         self.held.load(Ordering::SeqCst)
@@ -133,6 +148,13 @@ impl EventStore for Rewindable {
         Box::pin(async move {
             // The log's tail says how far it reads, catch-up does not.
             let for_catch_up = read.until.is_none();
+            let reader = if for_catch_up { Reader::CatchUp } else { Reader::Tail };
+            let broken = self
+                .breaks
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take_if(|breaks| *breaks == reader);
+            assert!(broken.is_none(), "as planned");
             let page = log.read(read).await;
             if for_catch_up {
                 self.held.fetch_add(1, Ordering::SeqCst);
