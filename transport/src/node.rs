@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -85,12 +85,20 @@ impl Node {
         self.draining.store(true, Ordering::Release);
     }
 
+    /// Those of the workers that are alive.
     pub(crate) fn dispatchers(&self) -> Vec<Addr<Dispatcher>> {
-        self.dispatchers.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.living_dispatchers().clone()
     }
 
     pub(crate) fn add_dispatcher(&self, dispatcher: Addr<Dispatcher>) {
-        self.dispatchers.lock().unwrap_or_else(PoisonError::into_inner).push(dispatcher);
+        self.living_dispatchers().push(dispatcher);
+    }
+
+    /// A worker ends with its thread, and tells nobody.
+    fn living_dispatchers(&self) -> MutexGuard<'_, Vec<Addr<Dispatcher>>> {
+        let mut dispatchers = self.dispatchers.lock().unwrap_or_else(PoisonError::into_inner);
+        dispatchers.retain(Addr::connected);
+        dispatchers
     }
 
     /// Counts one more session, unless the node has as many as it takes.
@@ -187,6 +195,7 @@ fn session_config(config: &Config, token: Option<String>) -> SessionConfig {
         auth: token.map_or(Auth::None, Auth::Token),
         limits: Limits {
             message_bytes: config.message_bytes_max,
+            opening_message_bytes: config.opening_message_bytes_max,
             subscriptions: config.subscriptions_max,
             requests: config.requests_max,
             ..Limits::default()

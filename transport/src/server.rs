@@ -2,7 +2,7 @@
 
 use std::{any::Any, fmt, os::fd::AsFd, rc::Rc, sync::Arc, time::Duration};
 
-use actix::{Actor, Arbiter, AsyncContext, Context};
+use actix::{Actor, Arbiter, ArbiterHandle, AsyncContext, Context};
 use actix_http::Request;
 use actix_service::IntoServiceFactory;
 use actix_web::{
@@ -156,11 +156,12 @@ impl Builder {
         let mut tail = TailConfig::default();
         tail.head_poll = config.head_poll;
         let tail = LogTail::after_head(store.clone(), found, tail);
+        // An arbiter of its own, so that no worker's sessions delay the others'.
+        let arbiter = Arbiter::new().handle();
         let broadcaster = {
             let broadcaster = Broadcaster::new(log, shared.clone(), metrics.clone());
             let news = follow(tail, &handle);
-            // An arbiter of its own, so that no worker's sessions delay the others'.
-            Broadcaster::start_in_arbiter(&Arbiter::new().handle(), |ctx: &mut Context<_>| {
+            Broadcaster::start_in_arbiter(&arbiter, |ctx: &mut Context<_>| {
                 ctx.add_stream(news);
                 broadcaster
             })
@@ -180,9 +181,10 @@ impl Builder {
             catch_up,
             broadcaster,
             metrics,
-            shared,
+            shared.clone(),
         ));
-        Ok(Tidewire { node: web::Data::from(node), runtime: Arc::new(runtime) })
+        let following = Following { arbiter, shared, runtime };
+        Ok(Tidewire { node: web::Data::from(node), following: Arc::new(following) })
     }
 }
 
@@ -204,6 +206,28 @@ fn follow(mut tail: LogTail, runtime: &Handle) -> impl Stream<Item = TailNews> +
     unfold(receiver, |mut receiver| async { Some((receiver.recv().await?, receiver)) })
 }
 
+/// What follows the log for as long as any handle on the transport lives.
+struct Following {
+    /// The broadcaster's.
+    arbiter: ArbiterHandle,
+    shared: Arc<SharedView>,
+    runtime: DatabaseRuntime,
+}
+
+impl Following {
+    /// Lets the broadcaster go, and its thread.
+    fn stop(&self) {
+        self.shared.stop_following();
+        self.arbiter.stop();
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
 /// A running transport. Cheap to clone; send it to every worker.
 ///
 /// ```no_run
@@ -220,7 +244,7 @@ fn follow(mut tail: LogTail, runtime: &Handle) -> impl Stream<Item = TailNews> +
 #[derive(Clone)]
 pub struct Tidewire {
     pub(crate) node: web::Data<Node>,
-    runtime: Arc<DatabaseRuntime>,
+    following: Arc<Following>,
 }
 
 impl Tidewire {
@@ -250,12 +274,12 @@ impl Tidewire {
         &self,
         work: impl Future<Output = T> + Send + 'static,
     ) -> T {
-        self.runtime.run(work).await
+        self.following.runtime.run(work).await
     }
 
     /// Says goodbye to every session, with a delay after which to come back that is spread over
     /// [`Config::drain_spread`], takes no new ones, and waits until all have left, at most
-    /// [`Config::drain_timeout`]. Returns how many had not.
+    /// [`Config::drain_timeout`]. Returns how many had not. Then the log is not followed any more.
     pub async fn drain(&self) -> usize {
         let config = &self.node.config;
         self.node.begin_drain();
@@ -267,6 +291,7 @@ impl Tidewire {
         while self.node.sessions() > 0 && Instant::now() < deadline {
             sleep(DRAIN_POLL).await;
         }
+        self.following.stop();
         self.node.sessions()
     }
 }
@@ -303,4 +328,67 @@ fn accepted(socket: &dyn Any, extensions: &mut Extensions) {
         address: socket.peer_addr().ok(),
         socket: socket.as_fd().try_clone_to_owned().ok().map(Rc::new),
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::atomic::Ordering::Relaxed, time::Instant as StdInstant};
+
+    use tidewire_eventstore::MemoryStore;
+
+    use super::*;
+    use crate::worker::Worker;
+
+    async fn start() -> Tidewire {
+        let store = Arc::new(MemoryStore::new());
+        Tidewire::builder(store).start().await.expect("a log that can be read")
+    }
+
+    async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+        let deadline = StdInstant::now() + Duration::from_secs(20);
+        while !condition() {
+            assert!(StdInstant::now() < deadline, "not in time: {what}");
+            sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    #[actix::test]
+    async fn the_broadcasters_thread_ends_with_the_drain_or_with_the_last_handle() {
+        for drains in [true, false] {
+            let tidewire = start().await;
+            let arbiter = tidewire.following.arbiter.clone();
+            assert!(arbiter.spawn(async {}), "it runs");
+            let other = tidewire.clone();
+            if drains {
+                tidewire.drain().await;
+            } else {
+                drop(tidewire);
+                assert!(arbiter.spawn(async {}), "somebody has a handle yet");
+                drop(other);
+            }
+            eventually("it ends", || !arbiter.spawn(async {})).await;
+        }
+    }
+
+    #[actix::test]
+    async fn a_worker_that_has_ended_is_let_go_and_its_counts_stay() {
+        let tidewire = start().await;
+        let node = tidewire.node.clone().into_inner();
+        for ended in 1..=3 {
+            // As an HTTP server's worker, which ends when the server is stopped.
+            let arbiter = Arbiter::new();
+            let on_arbiter = node.clone();
+            arbiter.spawn_fn(move || {
+                Worker::current(&on_arbiter).metrics.frames_sent.fetch_add(7, Relaxed);
+            });
+            eventually("it is there", || node.dispatchers().len() == 1).await;
+            arbiter.stop();
+            arbiter.join().expect("it does not panic");
+            eventually("it is let go", || node.dispatchers().is_empty()).await;
+            eventually("its counts are taken over", || node.metrics.workers_living() == 0).await;
+            let text = node.metrics.render(0).expect("metrics");
+            let counted = format!("tidewire_frames_sent_total {}\n", 7 * ended);
+            assert!(text.contains(&counted), "no {counted:?} in\n{text}");
+        }
+    }
 }

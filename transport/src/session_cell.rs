@@ -220,6 +220,11 @@ impl SessionCell {
         self.handle(answer);
     }
 
+    /// The largest message that the client may send next, in bytes.
+    pub(crate) fn message_bytes_max(&self) -> usize {
+        self.state.borrow().session.message_bytes_max()
+    }
+
     /// Whether the socket may be read: not while the session is busy with what it was sent.
     pub(crate) fn may_read(&self) -> bool {
         let mut state = self.state.borrow_mut();

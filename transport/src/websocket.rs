@@ -90,7 +90,7 @@ fn handshake(
 
     let worker = Worker::current(node);
     let session = session(request, &worker, bearer);
-    let limits = FrameLimits::server(node.config.message_bytes_max as u64);
+    let limits = FrameLimits::server(session.message_bytes_max() as u64);
     SessionActor::start(session.clone(), FrameDecoder::new(limits), payload);
     Ok(response.body(Outbound::new(session)))
 }
