@@ -109,6 +109,7 @@ impl Broadcaster {
             self.retrying = true;
             ctx.run_later(RETRY, |this, ctx| {
                 this.retrying = false;
+                this.metrics.broadcast_retries.fetch_add(1, Ordering::Relaxed);
                 this.tell(ctx);
             });
         }

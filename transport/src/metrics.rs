@@ -48,6 +48,7 @@ pub(crate) struct Metrics {
     closes: Mutex<BTreeMap<Option<CloseCode>, u64>>,
     pub(crate) handshakes_refused: AtomicU64,
     pub(crate) broadcasts_refused: AtomicU64,
+    pub(crate) broadcast_retries: AtomicU64,
     pub(crate) fetches_refused: AtomicU64,
     store: Arc<dyn EventStore>,
 }
@@ -66,6 +67,7 @@ impl Metrics {
             closes: Mutex::default(),
             handshakes_refused: AtomicU64::new(0),
             broadcasts_refused: AtomicU64::new(0),
+            broadcast_retries: AtomicU64::new(0),
             fetches_refused: AtomicU64::new(0),
             store,
         })
@@ -230,6 +232,11 @@ impl Collector for Scrape {
                 "tidewire_broadcasts_refused",
                 "Batches that a worker's full mailbox refused",
                 m.broadcasts_refused.load(Relaxed),
+            ),
+            (
+                "tidewire_broadcast_retries",
+                "Times that workers with full mailboxes were tried again",
+                m.broadcast_retries.load(Relaxed),
             ),
             (
                 "tidewire_fetches_refused",

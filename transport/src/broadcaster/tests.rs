@@ -92,12 +92,8 @@ async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-#[actix::test]
-async fn a_rewind_reaches_a_worker_whose_mailbox_was_full() {
-    let tidewire = Tidewire::builder(Arc::new(MemoryStore::new())).start().await;
-    let node = tidewire.expect("a log that can be read").node.clone().into_inner();
-    let worker = Busy::start(node.clone());
-
+/// A broadcaster that is told of the log by the test.
+fn fed(node: &Node) -> (Addr<Broadcaster>, tokio::sync::mpsc::Sender<TailNews>, Arc<SharedView>) {
     let log = node.log.get();
     let shared = Arc::new(SharedView::new(&log));
     let (news, receiver) = tokio::sync::mpsc::channel(1000);
@@ -105,8 +101,18 @@ async fn a_rewind_reaches_a_worker_whose_mailbox_was_full() {
         ctx.add_stream(futures_util::stream::unfold(receiver, |mut receiver| async {
             Some((receiver.recv().await?, receiver))
         }));
-        Broadcaster::new(log.clone(), shared.clone(), node.metrics.clone())
+        Broadcaster::new(log, shared.clone(), node.metrics.clone())
     });
+    (broadcaster, news, shared)
+}
+
+#[actix::test]
+async fn a_rewind_reaches_a_worker_whose_mailbox_was_full() {
+    let tidewire = Tidewire::builder(Arc::new(MemoryStore::new())).start().await;
+    let node = tidewire.expect("a log that can be read").node.clone().into_inner();
+    let worker = Busy::start(node.clone());
+
+    let (broadcaster, news, shared) = fed(&node);
     broadcaster.send(Join(worker.dispatcher.clone())).await.expect("it is alive");
     news.send(batch(1)).await.expect("it is alive");
     eventually("it is told", || worker.view().1 == GlobalPosition::new(1)).await;
@@ -116,7 +122,7 @@ async fn a_rewind_reaches_a_worker_whose_mailbox_was_full() {
     while worker.dispatcher.try_send(Told(shared.get())).is_ok() {}
     news.send(batch(2)).await.expect("it is alive");
     news.send(epochs(40)).await.expect("it is alive");
-    eventually("the epoch was taken", || shared.get().generation > log.generation).await;
+    eventually("the epoch was taken", || shared.get().generation > Generation::default()).await;
     drop(release);
     let life = shared.get().generation;
     let begun = (life, GlobalPosition::new(40));
@@ -125,6 +131,31 @@ async fn a_rewind_reaches_a_worker_whose_mailbox_was_full() {
     news.send(batch(41)).await.expect("it is alive");
     let next = (life, GlobalPosition::new(41));
     eventually("the worker goes on", || worker.view() == next).await;
+}
+
+#[actix::test]
+async fn a_worker_without_room_is_tried_at_one_pace_however_often_workers_join() {
+    let tidewire = Tidewire::builder(Arc::new(MemoryStore::new())).start().await;
+    let node = tidewire.expect("a log that can be read").node.clone().into_inner();
+    let worker = Busy::start(node.clone());
+    let (broadcaster, news, _) = fed(&node);
+    broadcaster.send(Join(worker.dispatcher.clone())).await.expect("it is alive");
+    let release = worker.keep_busy();
+    let began = Instant::now();
+    for position in 1..=600 {
+        news.send(batch(position)).await.expect("it is alive");
+    }
+    let refused = || node.metrics.broadcasts_refused.load(Ordering::Relaxed);
+    eventually("the mailbox is full", || refused() == 1).await;
+    for _ in 0..100 {
+        broadcaster.send(Join(worker.dispatcher.clone())).await.expect("it is alive");
+    }
+    let retries = || node.metrics.broadcast_retries.load(Ordering::Relaxed);
+    eventually("it is tried", || retries() >= 20).await;
+    let tried = retries();
+    let most = began.elapsed().as_micros() / RETRY.as_micros() + 1;
+    assert!(u128::from(tried) <= most, "{tried} times where {most} are enough");
+    drop(release);
 }
 
 #[actix::test]
