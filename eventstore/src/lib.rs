@@ -53,7 +53,7 @@ mod writer_faults;
 #[cfg(feature = "store")]
 pub use error::{AppendError, ReadError};
 #[cfg(feature = "store")]
-pub use follow::{LogTail, TailBatch, TailConfig, follow};
+pub use follow::{LogTail, TailBatch, TailConfig, TailEpochs, TailNews, follow};
 #[cfg(feature = "store")]
 pub use limits::Limits;
 #[cfg(feature = "store")]

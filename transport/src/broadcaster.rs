@@ -1,15 +1,13 @@
 //! The broadcaster: one actor a process, which gives each worker every batch of the log once.
 //!
-//! Batches come from the [log's tail](tidewire_eventstore::LogTail), in order and without holes. A
-//! worker's mailbox is bounded; a worker that is too busy to take a batch is told, as soon as it
-//! has room, how far the log goes, and sends its sessions to the store for what it missed.
-//! The other workers do not wait for it.
+//! Batches come from the [log's tail](tidewire_eventstore::LogTail), in order and without holes,
+//! and between them the news that the log has other epochs. A worker's mailbox is bounded; a worker
+//! that is too busy to take something is told, as soon as it has room, what the log is like now: it
+//! sends its sessions to the store for what they missed, and begins anew where the log did. The
+//! other workers do not wait for it.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -17,11 +15,11 @@ use actix::{
     Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message, StreamHandler,
     dev::SendError,
 };
-use tidewire_eventstore::{GlobalPosition, TailBatch};
-use tidewire_protocol::Epoch;
+use tidewire_eventstore::{TailBatch, TailEpochs, TailNews};
 
 use crate::{
-    dispatcher::{Batch, Dispatcher, Head, NewEpochs},
+    dispatcher::{Batch, Dispatcher, Told},
+    log_view::{LogView, SharedView},
     metrics::Metrics,
 };
 
@@ -30,55 +28,33 @@ const RETRY: Duration = Duration::from_millis(5);
 
 /// The actor.
 pub(crate) struct Broadcaster {
-    last: GlobalPosition,
-    /// `last`, for all who want to look.
-    head: Arc<AtomicU64>,
+    log: LogView,
+    /// `log`, for all who want to look.
+    shared: Arc<SharedView>,
     workers: Vec<Reached>,
+    /// Workers that had no room will be tried again.
+    retrying: bool,
     metrics: Arc<Metrics>,
 }
 
 struct Reached {
     dispatcher: Addr<Dispatcher>,
-    /// It had no room for something and has to be told the head.
+    /// It was not told everything, and has to be told what the log is like.
     missed: bool,
 }
 
 impl Broadcaster {
-    pub(crate) fn new(last: GlobalPosition, head: Arc<AtomicU64>, metrics: Arc<Metrics>) -> Self {
-        Self { last, head, workers: Vec::new(), metrics }
+    pub(crate) fn new(log: LogView, shared: Arc<SharedView>, metrics: Arc<Metrics>) -> Self {
+        Self { log, shared, workers: Vec::new(), retrying: false, metrics }
     }
 
-    fn retry(&mut self, ctx: &mut Context<Self>) {
-        let last = self.last;
-        self.workers.retain_mut(|worker| {
-            if worker.missed {
-                match worker.dispatcher.try_send(Head(last)) {
-                    Ok(()) => worker.missed = false,
-                    Err(SendError::Full(_)) => {}
-                    Err(SendError::Closed(_)) => return false,
-                }
-            }
-            true
-        });
-        if self.workers.iter().any(|worker| worker.missed) {
-            ctx.run_later(RETRY, Self::retry);
-        }
-    }
-}
-
-impl Actor for Broadcaster {
-    type Context = Context<Self>;
-}
-
-impl StreamHandler<TailBatch> for Broadcaster {
-    fn handle(&mut self, batch: TailBatch, ctx: &mut Context<Self>) {
+    fn batch(&mut self, batch: &TailBatch, ctx: &mut Context<Self>) {
         let Some(last) = batch.events.last() else { return };
-        self.last = last.position;
-        self.head.store(last.position.get(), Ordering::Release);
-        let retrying = self.workers.iter().any(|worker| worker.missed);
+        self.log.head = last.position;
+        self.shared.advance(last.position);
         let metrics = &self.metrics;
         self.workers.retain_mut(|worker| {
-            // Once it has missed something, a batch would not connect: it waits for the head.
+            // Once it has missed something, a batch would not connect.
             if worker.missed {
                 return true;
             }
@@ -92,17 +68,76 @@ impl StreamHandler<TailBatch> for Broadcaster {
             }
             true
         });
-        if !retrying && self.workers.iter().any(|worker| worker.missed) {
-            ctx.run_later(RETRY, Self::retry);
+        self.retry_soon(ctx);
+    }
+
+    fn epochs(&mut self, TailEpochs { epochs, after }: &TailEpochs, ctx: &mut Context<Self>) {
+        let rewound = self.log.head.distance_from(*after);
+        tracing::warn!(
+            epochs = epochs.len(),
+            head = after.get(),
+            rewound_events = rewound,
+            "the log has a new epoch; every session has to come back"
+        );
+        self.log = self.log.next(*after, epochs);
+        self.shared.begin(&self.log);
+        for worker in &mut self.workers {
+            worker.missed = true;
+        }
+        self.tell(ctx);
+    }
+
+    /// Tells those who missed something what the log is like, as far as they have room.
+    fn tell(&mut self, ctx: &mut Context<Self>) {
+        let log = &self.log;
+        self.workers.retain_mut(|worker| {
+            if worker.missed {
+                match worker.dispatcher.try_send(Told(log.clone())) {
+                    Ok(()) => worker.missed = false,
+                    Err(SendError::Full(_)) => {}
+                    Err(SendError::Closed(_)) => return false,
+                }
+            }
+            true
+        });
+        self.retry_soon(ctx);
+    }
+
+    /// Sees to it that those who missed something are told, once.
+    fn retry_soon(&mut self, ctx: &mut Context<Self>) {
+        if !self.retrying && self.workers.iter().any(|worker| worker.missed) {
+            self.retrying = true;
+            ctx.run_later(RETRY, |this, ctx| {
+                this.retrying = false;
+                this.metrics.broadcast_retries.fetch_add(1, Ordering::Relaxed);
+                this.tell(ctx);
+            });
+        }
+    }
+}
+
+impl Actor for Broadcaster {
+    type Context = Context<Self>;
+}
+
+impl StreamHandler<TailNews> for Broadcaster {
+    fn handle(&mut self, news: TailNews, ctx: &mut Context<Self>) {
+        match news {
+            TailNews::Batch(batch) => self.batch(&batch, ctx),
+            TailNews::Epochs(epochs) => self.epochs(&epochs, ctx),
         }
     }
 
     fn finished(&mut self, ctx: &mut Context<Self>) {
+        // Unless the transport was stopped, somebody has to see to it.
+        if self.shared.stop_following() {
+            tracing::error!("the log is not followed any more; restart this process");
+        }
         ctx.stop();
     }
 }
 
-/// A worker wants every batch from now on.
+/// A worker wants everything from now on.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Join(pub(crate) Addr<Dispatcher>);
@@ -111,24 +146,11 @@ impl Handler<Join> for Broadcaster {
     type Result = ();
 
     fn handle(&mut self, Join(dispatcher): Join, ctx: &mut Context<Self>) {
-        // What was committed between the worker's start and now is told as a head.
+        // It does not know what happened between its start and now.
         self.workers.push(Reached { dispatcher, missed: true });
-        self.retry(ctx);
+        self.tell(ctx);
     }
 }
 
-/// The log has new epochs.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct EpochsChanged(pub(crate) Arc<[Epoch]>);
-
-impl Handler<EpochsChanged> for Broadcaster {
-    type Result = ();
-
-    fn handle(&mut self, EpochsChanged(epochs): EpochsChanged, _: &mut Context<Self>) {
-        for worker in &self.workers {
-            // Rare, and an epoch must not get lost: past the mailbox's bound.
-            worker.dispatcher.do_send(NewEpochs(epochs.clone()));
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

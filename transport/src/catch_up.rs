@@ -4,8 +4,9 @@
 //! Pages are **aligned** (readers of one query that stand near each other want the same page),
 //! **single-flight** (a page that is being read is read once for all who want it), **kept** for a
 //! while for those who come later, **few** (at most [`Config::catch_up_reads_max`] reads in flight),
-//! and **fair** (queries take turns, however many pages one of them wants). While the database is
-//! away a read waits and tries again; nobody loses their place.
+//! and **fair** (queries take turns, however many pages one of them wants). A page that nobody waits
+//! for any more is not read. While the database is away a read waits and tries again; nobody loses
+//! their place.
 //!
 //! [`Config::catch_up_reads_max`]: crate::Config::catch_up_reads_max
 
@@ -26,14 +27,18 @@ use tokio::{
     time::sleep,
 };
 
-use crate::metrics::CatchUpMetrics;
+use crate::{log_view::Generation, metrics::CatchUpMetrics};
 
 /// Events a page, and the distance between the positions at which pages begin. They are the same,
 /// so that the pages of a query that matches every event tile the log.
 pub(crate) const PAGE_EVENTS: u64 = 1024;
 
-/// Distinct pages that may wait in the channel to the scheduler; who wants more waits to ask.
-const REQUESTS_MAX: usize = 1024;
+/// Distinct pages that may be read or wait for it. While there are so many, nobody is asked what
+/// else they want.
+const PAGES_WAITING_MAX: usize = 1024;
+
+/// Requests that may wait in the channel to the scheduler; who wants more waits to ask.
+const REQUESTS_MAX: usize = 256;
 
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(2);
@@ -41,6 +46,9 @@ const RETRY_MAX: Duration = Duration::from_secs(2);
 /// What a page is a page of.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Query {
+    /// The life of the log that it is asked of. The store does not look at it; but what was read
+    /// for one life is not given to another.
+    pub(crate) generation: Generation,
     pub(crate) target: Target,
     pub(crate) types: Vec<EventType>,
 }
@@ -126,15 +134,7 @@ impl CatchUp {
         metrics: Arc<CatchUpMetrics>,
     ) -> Self {
         let (requests, receiver) = mpsc::channel(REQUESTS_MAX);
-        let scheduler = Scheduler {
-            store,
-            reads_max: reads_max.max(1),
-            metrics,
-            waiting: HashMap::new(),
-            queues: HashMap::new(),
-            turns: VecDeque::new(),
-            kept: Kept { pages: HashMap::new(), order: VecDeque::new(), bytes: 0, kept_bytes_max },
-        };
+        let scheduler = Scheduler::new(store, reads_max, kept_bytes_max, metrics);
         runtime.spawn(scheduler.run(receiver));
         Self { requests }
     }
@@ -164,36 +164,79 @@ struct Scheduler {
     queues: HashMap<Arc<Query>, VecDeque<GlobalPosition>>,
     /// The queries that have any, in the order of their turns.
     turns: VecDeque<Arc<Query>>,
+    /// The last life of the log that anybody asked about; pages of another are not kept.
+    generation: Generation,
     kept: Kept,
 }
 
 impl Scheduler {
+    fn new(
+        store: Arc<dyn EventStore>,
+        reads_max: usize,
+        kept_bytes_max: usize,
+        metrics: Arc<CatchUpMetrics>,
+    ) -> Self {
+        Self {
+            store,
+            reads_max: reads_max.max(1),
+            metrics,
+            waiting: HashMap::new(),
+            queues: HashMap::new(),
+            turns: VecDeque::new(),
+            generation: Generation::default(),
+            kept: Kept { pages: HashMap::new(), order: VecDeque::new(), bytes: 0, kept_bytes_max },
+        }
+    }
+
     async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
         let mut reads = JoinSet::new();
+        // What each of the reads reads.
+        let mut keys = HashMap::new();
         loop {
             while reads.len() < self.reads_max {
                 let Some(key) = self.next_turn() else { break };
                 self.metrics.reads.fetch_add(1, Ordering::Relaxed);
-                reads.spawn(read(self.store.clone(), key));
+                let task = reads.spawn(read(self.store.clone(), key.clone()));
+                keys.insert(task.id(), key);
             }
+            self.metrics.waiting_pages.store(self.waiting.len() as u64, Ordering::Relaxed);
+            self.metrics.kept_bytes.store(self.kept.bytes as u64, Ordering::Relaxed);
             tokio::select! {
-                request = requests.recv() => match request {
-                    Some(request) => self.queue(request),
-                    None => return,
-                },
-                Some(done) = reads.join_next(), if !reads.is_empty() => match done {
-                    Ok((key, answer)) => self.finish(key, answer),
-                    Err(error) => tracing::error!(%error, "catch-up read died"),
-                },
+                request = requests.recv(), if self.waiting.len() < PAGES_WAITING_MAX => {
+                    match request {
+                        Some(request) => self.queue(request),
+                        None => return,
+                    }
+                }
+                Some(done) = reads.join_next_with_id(), if !reads.is_empty() => {
+                    let (task, answer) = match done {
+                        Ok((task, answer)) => (task, answer),
+                        Err(error) => {
+                            tracing::error!(%error, "a catch-up read died");
+                            let reason = "reading it failed; the log of the server says more";
+                            (error.id(), Err(ReadError::Corrupt { reason: reason.into() }))
+                        }
+                    };
+                    let key = keys.remove(&task).expect("every read has its key");
+                    self.finish(&key, &answer);
+                }
             }
         }
     }
 
     fn queue(&mut self, Request { key, answer }: Request) {
         self.metrics.requests.fetch_add(1, Ordering::Relaxed);
+        if key.query.generation > self.generation {
+            self.generation = key.query.generation;
+            self.kept.clear();
+        }
         if let Some(page) = self.kept.get(&key) {
             let _ = answer.send(Ok(page));
         } else if let Some(waiting) = self.waiting.get_mut(&key) {
+            if waiting.len() == waiting.capacity() {
+                // Those who have gone make room for those who come.
+                waiting.retain(|answer| !answer.is_closed());
+            }
             waiting.push(answer);
         } else {
             let queue = self.queues.entry(key.query.clone()).or_default();
@@ -205,7 +248,19 @@ impl Scheduler {
         }
     }
 
+    /// The next page to read; those that nobody waits for any more are passed over.
     fn next_turn(&mut self) -> Option<PageKey> {
+        loop {
+            let key = self.next_queued()?;
+            let waiting = self.waiting.get(&key).expect("a queued page is waited for");
+            if waiting.iter().any(|answer| !answer.is_closed()) {
+                return Some(key);
+            }
+            self.waiting.remove(&key);
+        }
+    }
+
+    fn next_queued(&mut self) -> Option<PageKey> {
         let query = self.turns.pop_front()?;
         let queue = self.queues.get_mut(&query).expect("a query with a turn has a queue");
         let after = queue.pop_front().expect("a query with a turn has a page to read");
@@ -217,19 +272,20 @@ impl Scheduler {
         Some(PageKey { query, after })
     }
 
-    fn finish(&mut self, key: PageKey, answer: Answer) {
-        if let Ok(page) = &answer
+    fn finish(&mut self, key: &PageKey, answer: &Answer) {
+        if let Ok(page) = answer
             && page.full
+            && key.query.generation == self.generation
         {
             self.kept.insert(key.clone(), page.clone());
         }
-        for waiting in self.waiting.remove(&key).into_iter().flatten() {
+        for waiting in self.waiting.remove(key).into_iter().flatten() {
             let _ = waiting.send(answer.clone());
         }
     }
 }
 
-async fn read(store: Arc<dyn EventStore>, key: PageKey) -> (PageKey, Answer) {
+async fn read(store: Arc<dyn EventStore>, key: PageKey) -> Answer {
     let mut delay = RETRY_FIRST;
     loop {
         let mut read = Read::after(key.query.target.clone(), key.after, PAGE_EVENTS as usize);
@@ -237,13 +293,13 @@ async fn read(store: Arc<dyn EventStore>, key: PageKey) -> (PageKey, Answer) {
         match store.read(read).await {
             Ok(page) => {
                 let page = CatchUpPage::new(&key, page);
-                return (key, Ok(Arc::new(page)));
+                return Ok(Arc::new(page));
             }
             Err(error) if error.retryable() => {
                 sleep(delay).await;
                 delay = (delay * 2).min(RETRY_MAX);
             }
-            Err(error) => return (key, Err(error)),
+            Err(error) => return Err(error),
         }
     }
 }
@@ -259,6 +315,12 @@ struct Kept {
 impl Kept {
     fn get(&self, key: &PageKey) -> Option<Arc<CatchUpPage>> {
         self.pages.get(key).cloned()
+    }
+
+    fn clear(&mut self) {
+        self.pages.clear();
+        self.order.clear();
+        self.bytes = 0;
     }
 
     fn insert(&mut self, key: PageKey, page: Arc<CatchUpPage>) {

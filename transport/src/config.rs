@@ -29,6 +29,9 @@ pub struct Config {
     /// The largest WebSocket message that a client may send, in bytes, all fragments together.
     /// Default: 5 MiB (an append has at most 4).
     pub message_bytes_max: usize,
+    /// The largest WebSocket message before the client has been welcomed, in bytes: most of all
+    /// its hello with its subscriptions. Default: 256 KiB.
+    pub opening_message_bytes_max: usize,
     /// Most reply bytes queued for one session; beyond it the session's socket is not read.
     /// Default: 256 KiB.
     pub reply_bytes_max: usize,
@@ -86,6 +89,7 @@ impl Default for Config {
             subscriptions_max: 64,
             requests_max: 64,
             message_bytes_max: 5 << 20,
+            opening_message_bytes_max: 256 << 10,
             reply_bytes_max: 256 << 10,
             write_bytes_max: 32 << 10,
             hello_timeout: Duration::from_secs(10),
@@ -127,6 +131,7 @@ impl Config {
             ("subscriptions_max", self.subscriptions_max),
             ("requests_max", self.requests_max),
             ("message_bytes_max", self.message_bytes_max),
+            ("opening_message_bytes_max", self.opening_message_bytes_max),
             ("reply_bytes_max", self.reply_bytes_max),
             ("write_bytes_max", self.write_bytes_max),
             ("catch_up_reads_max", self.catch_up_reads_max),

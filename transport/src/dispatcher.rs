@@ -1,13 +1,13 @@
 //! The dispatcher: one actor a worker, which gives the worker's groups what the broadcaster sends
 //! and speaks for the worker's sessions.
 
-use std::{rc::Rc, sync::Arc, time::Duration};
+use std::{rc::Rc, time::Duration};
 
 use actix::{Actor, AsyncContext, Context, Handler, Message, MessageResult};
-use tidewire_eventstore::{GlobalPosition, TailBatch};
-use tidewire_protocol::{Epoch, session::Input};
+use tidewire_eventstore::TailBatch;
+use tidewire_protocol::session::Input;
 
-use crate::{registry::SessionDescription, worker::Worker};
+use crate::{log_view::LogView, registry::SessionDescription, worker::Worker};
 
 /// Batches that may wait for a worker. A worker that far behind sends its sessions to the store.
 const MAILBOX: usize = 256;
@@ -47,31 +47,16 @@ impl Handler<Batch> for Dispatcher {
     }
 }
 
-/// How far the log goes, after something was missed.
+/// What the log is like, after something was missed or its epochs changed.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct Head(pub(crate) GlobalPosition);
+pub(crate) struct Told(pub(crate) LogView);
 
-impl Handler<Head> for Dispatcher {
+impl Handler<Told> for Dispatcher {
     type Result = ();
 
-    fn handle(&mut self, Head(head): Head, _: &mut Context<Self>) {
-        self.worker.hub.borrow_mut().skip_to(head);
-    }
-}
-
-/// The log has new epochs.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct NewEpochs(pub(crate) Arc<[Epoch]>);
-
-impl Handler<NewEpochs> for Dispatcher {
-    type Result = ();
-
-    fn handle(&mut self, NewEpochs(epochs): NewEpochs, _: &mut Context<Self>) {
-        for session in self.worker.sessions() {
-            session.handle(Input::Epochs(epochs.clone()));
-        }
+    fn handle(&mut self, Told(log): Told, _: &mut Context<Self>) {
+        self.worker.told(&log);
     }
 }
 

@@ -6,7 +6,7 @@
 use std::{rc::Rc, sync::atomic::Ordering::Relaxed};
 
 use bytes::Bytes;
-use tidewire_eventstore::GlobalPosition;
+use tidewire_eventstore::{GlobalPosition, ReadError};
 use tidewire_protocol::{Input, Sub};
 
 use crate::{
@@ -15,8 +15,12 @@ use crate::{
     pages::{EncodedPage, PageSlot},
     session_cell::SessionCell,
     short_log::{Cursor, Next, ShortLog},
-    worker::Worker,
 };
+
+/// Pages in a row that may bring a feed no further before it fails. A page that was being read
+/// already when it was asked for may not reach it, once or twice; beyond that the log is shorter
+/// than it was, as after a restore, until its new epoch is known here.
+const FRUITLESS_MAX: u32 = 8;
 
 /// One open subscription of one session.
 pub(crate) struct Feed {
@@ -27,6 +31,8 @@ pub(crate) struct Feed {
     /// The last page was cut for its bytes before the next page's beginning, so that the next one
     /// has to begin right at the position.
     cut: bool,
+    /// Pages in a row that brought the feed no further.
+    fruitless: u32,
     source: Source,
 }
 
@@ -39,6 +45,8 @@ enum Source {
     Waiting(Rc<PageSlot<SessionCell>>),
     /// Has nothing at hand and has to attach or ask for a page.
     Seeking,
+    /// Has failed and waits for its end.
+    Failed,
 }
 
 impl Feed {
@@ -48,7 +56,7 @@ impl Feed {
         let seat = worker.hub.borrow_mut().join(key.clone(), session.clone());
         // Counted as behind until it has attached, which may be at once.
         worker.metrics.subscriptions_behind.fetch_add(1, Relaxed);
-        Self { key, seat, position: after, cut: false, source: Source::Seeking }
+        Self { key, seat, position: after, cut: false, fruitless: 0, source: Source::Seeking }
     }
 
     /// The subscription's handle.
@@ -56,8 +64,12 @@ impl Feed {
         self.key.sub
     }
 
-    /// Gives the feed's seat up.
-    pub(crate) fn close(self, worker: &Worker) {
+    /// Gives the feed's seat up, and the page that it waits for.
+    pub(crate) fn close(self, session: &Rc<SessionCell>) {
+        let worker = session.worker();
+        if let Source::Waiting(slot) = &self.source {
+            worker.give_up(session, slot);
+        }
         worker.hub.borrow_mut().leave(self.seat);
         if !matches!(self.source, Source::Live(_)) {
             worker.metrics.subscriptions_behind.fetch_sub(1, Relaxed);
@@ -143,19 +155,30 @@ impl Feed {
                     let slot = worker.page(session, &self.key, self.seat, self.position, self.cut);
                     self.source = Source::Waiting(slot);
                 }
+                Source::Failed => return (None, None),
                 Source::Waiting(slot) => match slot.get() {
                     None => return (None, None),
                     Some(Ok(page)) => {
+                        self.fruitless =
+                            if page.scanned > self.position { 0 } else { self.fruitless + 1 };
+                        if self.fruitless > FRUITLESS_MAX {
+                            return (None, Some(self.fail(&ReadError::Unavailable)));
+                        }
                         let (page, next) = (page.clone(), page.seek(self.position));
                         self.source = Source::Page { page, next };
                     }
                     Some(Err(error)) => {
-                        let error = read_error(error);
-                        self.source = Source::Waiting(Rc::new(PageSlot::never()));
-                        return (None, Some(Input::FeedFailed { sub: self.key.sub, error }));
+                        let error = error.clone();
+                        return (None, Some(self.fail(&error)));
                     }
                 },
             }
         }
+    }
+
+    /// Comes to rest, for the session to end it.
+    fn fail(&mut self, error: &ReadError) -> Input {
+        self.source = Source::Failed;
+        Input::FeedFailed { sub: self.key.sub, error: read_error(error) }
     }
 }

@@ -21,6 +21,7 @@ use crate::{
     answers,
     catch_up::Query,
     interest::{GroupId, Interest},
+    log_view::Generation,
     metrics::WorkerMetrics,
     short_log::{Cursor, Entry, Next, ShortLog},
 };
@@ -116,6 +117,8 @@ pub(crate) struct Held {
 
 /// The groups of one worker.
 pub(crate) struct Hub<M> {
+    /// The life of the log that all of this is of.
+    generation: Generation,
     /// Everything through this position was looked at.
     last: GlobalPosition,
     groups: Slab<Group<M>>,
@@ -134,11 +137,13 @@ pub(crate) struct Hub<M> {
 
 impl<M: Member> Hub<M> {
     pub(crate) fn new(
+        generation: Generation,
         last: GlobalPosition,
         log_bytes_max: usize,
         metrics: Arc<WorkerMetrics>,
     ) -> Self {
         Self {
+            generation,
             last,
             groups: Slab::new(),
             by_key: HashMap::new(),
@@ -154,6 +159,11 @@ impl<M: Member> Hub<M> {
         }
     }
 
+    /// The life of the log that all of this is of.
+    pub(crate) fn generation(&self) -> Generation {
+        self.generation
+    }
+
     /// Everything through this position was looked at.
     pub(crate) fn last(&self) -> GlobalPosition {
         self.last
@@ -166,6 +176,7 @@ impl<M: Member> Hub<M> {
             None => {
                 self.serials += 1;
                 let query = Arc::new(Query {
+                    generation: self.generation,
                     target: answers::target(&key.feed.target),
                     types: key.types(),
                 });
@@ -196,6 +207,7 @@ impl<M: Member> Hub<M> {
         self.metrics.subscriptions.fetch_sub(1, Relaxed);
         if group.members.is_empty() {
             let mut group = self.groups.remove(seat.group);
+            self.metrics.held_events.fetch_sub(group.held.len() as i64, Relaxed);
             let (_, bytes) = group.log.restart(self.last);
             self.freed(bytes);
             self.interest.remove(&group.key.feed.target, seat.group);
@@ -214,6 +226,7 @@ impl<M: Member> Hub<M> {
     /// never connect.
     pub(crate) fn attach(&mut self, seat: Seat, position: GlobalPosition) -> Option<Cursor> {
         self.release(seat.group);
+        self.evict();
         self.groups[seat.group].log.attach(position)
     }
 
@@ -278,6 +291,7 @@ impl<M: Member> Hub<M> {
                     if !std::mem::replace(&mut group.flushing, true) {
                         holding.push(Held { group: id, serial: group.serial, delay });
                     }
+                    self.metrics.held_events.fetch_add(wanted.len() as i64, Relaxed);
                     group.held.extend(wanted.iter().map(|index| events[*index as usize].clone()));
                     if group.held.len() >= group.key.frame_events_max() {
                         full.push(id);
@@ -311,6 +325,7 @@ impl<M: Member> Hub<M> {
         if events.is_empty() {
             return;
         }
+        self.metrics.held_events.fetch_sub(events.len() as i64, Relaxed);
         self.encoder.begin(events.len());
         let wanted: Vec<u32> = (0..events.len() as u32).collect();
         self.publish(id, &events, &wanted, None);
@@ -355,6 +370,7 @@ impl<M: Member> Hub<M> {
         self.metrics.log_restarts.fetch_add(1, Relaxed);
         let mut freed = 0;
         for (_, group) in &mut self.groups {
+            self.metrics.held_events.fetch_sub(group.held.len() as i64, Relaxed);
             group.held.clear();
             freed += group.log.restart(head).1;
             for (_, member) in &group.members {
@@ -363,6 +379,15 @@ impl<M: Member> Hub<M> {
         }
         self.ages.clear();
         self.freed(freed);
+    }
+
+    /// Begins another life of the log, in which everything through `head` was looked at. Everybody
+    /// has left before: no seat of an earlier life is good for anything.
+    pub(crate) fn begin_anew(&mut self, generation: Generation, head: GlobalPosition) {
+        debug_assert!(self.groups.is_empty(), "a member of another life of the log");
+        self.generation = generation;
+        self.last = head;
+        self.ages.clear();
     }
 
     /// Forgets the oldest entries until the logs are within their budget.

@@ -25,6 +25,7 @@ mod gather;
 mod group;
 mod http;
 mod interest;
+mod log_view;
 mod metrics;
 mod node;
 mod outbound;

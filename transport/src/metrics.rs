@@ -4,14 +4,15 @@
 //! the hot path next to nothing; a scrape adds them up. Label values are bounded: close codes and
 //! states, never a stream, a session or a user.
 
+mod worker;
+
 use std::{
     collections::BTreeMap,
     fmt,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
     },
-    time::Duration,
 };
 
 use prometheus_client::{
@@ -23,48 +24,9 @@ use prometheus_client::{
 use tidewire_eventstore::EventStore;
 use tidewire_protocol::CloseCode;
 
-/// Upper bounds of the latency buckets, in seconds.
-const LATENCY_BOUNDS: [f64; 14] = [
-    0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0,
-];
+use worker::{LATENCY_BOUNDS, Workers};
 
-/// A histogram of latencies with fixed buckets.
-#[derive(Debug, Default)]
-pub(crate) struct LatencyHistogram {
-    buckets: [AtomicU64; LATENCY_BOUNDS.len() + 1],
-    sum_micros: AtomicU64,
-}
-
-impl LatencyHistogram {
-    /// Counts `times` observations of `latency`.
-    pub(crate) fn observe(&self, latency: Duration, times: u64) {
-        let seconds = latency.as_secs_f64();
-        let bucket = LATENCY_BOUNDS.partition_point(|bound| *bound < seconds);
-        self.buckets[bucket].fetch_add(times, Relaxed);
-        let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
-        self.sum_micros.fetch_add(micros.saturating_mul(times), Relaxed);
-    }
-}
-
-/// What one worker counts.
-#[derive(Debug, Default)]
-pub(crate) struct WorkerMetrics {
-    pub(crate) sessions: AtomicI64,
-    pub(crate) sessions_total: AtomicU64,
-    pub(crate) subscriptions: AtomicI64,
-    pub(crate) subscriptions_behind: AtomicI64,
-    pub(crate) groups: AtomicI64,
-    pub(crate) shared_log_bytes: AtomicI64,
-    pub(crate) log_restarts: AtomicU64,
-    pub(crate) events_delivered: AtomicU64,
-    pub(crate) frames_sent: AtomicU64,
-    pub(crate) bytes_sent: AtomicU64,
-    pub(crate) bytes_received: AtomicU64,
-    pub(crate) messages_received: AtomicU64,
-    pub(crate) encoded_bytes: AtomicU64,
-    pub(crate) reads_paused: AtomicU64,
-    pub(crate) commit_to_socket: LatencyHistogram,
-}
+pub(crate) use worker::WorkerMetrics;
 
 /// What the catch-up scheduler counts.
 #[derive(Debug, Default)]
@@ -73,15 +35,20 @@ pub(crate) struct CatchUpMetrics {
     pub(crate) requests: AtomicU64,
     /// Pages that were read from the store.
     pub(crate) reads: AtomicU64,
+    /// Pages that are being read or wait for it.
+    pub(crate) waiting_pages: AtomicU64,
+    /// What the pages weigh that are kept for those who come later.
+    pub(crate) kept_bytes: AtomicU64,
 }
 
 /// What the whole node counts.
 pub(crate) struct Metrics {
-    workers: Mutex<Vec<Arc<WorkerMetrics>>>,
+    workers: Mutex<Workers>,
     pub(crate) catch_up: Arc<CatchUpMetrics>,
     closes: Mutex<BTreeMap<Option<CloseCode>, u64>>,
     pub(crate) handshakes_refused: AtomicU64,
     pub(crate) broadcasts_refused: AtomicU64,
+    pub(crate) broadcast_retries: AtomicU64,
     pub(crate) fetches_refused: AtomicU64,
     store: Arc<dyn EventStore>,
 }
@@ -100,6 +67,7 @@ impl Metrics {
             closes: Mutex::default(),
             handshakes_refused: AtomicU64::new(0),
             broadcasts_refused: AtomicU64::new(0),
+            broadcast_retries: AtomicU64::new(0),
             fetches_refused: AtomicU64::new(0),
             store,
         })
@@ -107,9 +75,20 @@ impl Metrics {
 
     /// The counters of one more worker.
     pub(crate) fn worker(&self) -> Arc<WorkerMetrics> {
-        let worker = Arc::new(WorkerMetrics::default());
-        self.workers.lock().unwrap_or_else(PoisonError::into_inner).push(worker.clone());
-        worker
+        self.workers().add()
+    }
+
+    /// The counters of all workers, and what those that have ended had counted.
+    fn workers(&self) -> MutexGuard<'_, Workers> {
+        let mut workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        workers.retire();
+        workers
+    }
+
+    /// How many workers have counters of their own.
+    #[cfg(test)]
+    pub(crate) fn workers_living(&self) -> usize {
+        self.workers().living()
     }
 
     /// Counts a session that ended with `code`. A client can close with any of thousands of codes;
@@ -125,13 +104,11 @@ impl Metrics {
     }
 
     fn sum(&self, of: impl Fn(&WorkerMetrics) -> &AtomicU64) -> u64 {
-        let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
-        workers.iter().map(|worker| of(worker).load(Relaxed)).sum()
+        self.workers().iter().map(|worker| of(worker).load(Relaxed)).sum()
     }
 
     fn sum_gauge(&self, of: impl Fn(&WorkerMetrics) -> &AtomicI64) -> i64 {
-        let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
-        workers.iter().map(|worker| of(worker).load(Relaxed)).sum()
+        self.workers().iter().map(|worker| of(worker).load(Relaxed)).sum()
     }
 
     /// Everything, in the Prometheus text format (OpenMetrics 1.0).
@@ -168,6 +145,26 @@ impl Collector for Scrape {
                 "tidewire_shared_log_bytes",
                 "Encoded frames kept for sessions that are a little behind",
                 m.sum_gauge(|w| &w.shared_log_bytes),
+            ),
+            (
+                "tidewire_held_events",
+                "Events held back for groups that wish for fewer frames",
+                m.sum_gauge(|w| &w.held_events),
+            ),
+            (
+                "tidewire_encoded_page_bytes",
+                "Encoded catch-up pages kept by the workers",
+                m.sum_gauge(|w| &w.encoded_page_bytes),
+            ),
+            (
+                "tidewire_catch_up_kept_bytes",
+                "Catch-up pages kept for all workers",
+                m.catch_up.kept_bytes.load(Relaxed) as i64,
+            ),
+            (
+                "tidewire_catch_up_waiting_pages",
+                "Catch-up pages being read or waiting for it",
+                m.catch_up.waiting_pages.load(Relaxed) as i64,
             ),
             ("tidewire_head_position", "The last position looked at", self.head as i64),
             ("tidewire_append_queue_requests", "Appends waiting", stats.queued_requests as i64),
@@ -237,6 +234,11 @@ impl Collector for Scrape {
                 m.broadcasts_refused.load(Relaxed),
             ),
             (
+                "tidewire_broadcast_retries",
+                "Times that workers with full mailboxes were tried again",
+                m.broadcast_retries.load(Relaxed),
+            ),
+            (
                 "tidewire_fetches_refused",
                 "Reads refused because too many were waiting",
                 m.fetches_refused.load(Relaxed),
@@ -287,16 +289,16 @@ impl Collector for Scrape {
 
 impl Scrape {
     fn encode_latency(&self, to: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let workers = self.metrics.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        let workers = self.metrics.workers();
         let bounds = LATENCY_BOUNDS.iter().copied().chain([f64::MAX]);
         let buckets: Vec<(f64, u64)> = bounds
             .enumerate()
             .map(|(bucket, bound)| {
-                let of = |w: &Arc<WorkerMetrics>| w.commit_to_socket.buckets[bucket].load(Relaxed);
+                let of = |w: &WorkerMetrics| w.commit_to_socket.buckets[bucket].load(Relaxed);
                 (bound, workers.iter().map(of).sum())
             })
             .collect();
-        let sum = |w: &Arc<WorkerMetrics>| w.commit_to_socket.sum_micros.load(Relaxed);
+        let sum = |w: &WorkerMetrics| w.commit_to_socket.sum_micros.load(Relaxed);
         let micros: u64 = workers.iter().map(sum).sum();
         let count = buckets.iter().map(|(_, count)| count).sum();
         to.encode_descriptor(

@@ -2,22 +2,23 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use actix::Addr;
-use tidewire_eventstore::{EventStore, GlobalPosition, LogEpoch, Page, Read, ReadError};
-use tidewire_protocol::{Auth, Epoch, SessionConfig, session::Limits};
+use tidewire_eventstore::{EventStore, GlobalPosition, Page, Read, ReadError};
+use tidewire_protocol::{Auth, SessionConfig, session::Limits};
 use tokio::{
     runtime::Handle,
     sync::{Semaphore, oneshot},
 };
 
 use crate::{
-    Config, broadcaster::Broadcaster, catch_up::CatchUp, dispatcher::Dispatcher, metrics::Metrics,
+    Config, broadcaster::Broadcaster, catch_up::CatchUp, dispatcher::Dispatcher,
+    log_view::SharedView, metrics::Metrics,
 };
 
 /// One process.
@@ -33,9 +34,8 @@ pub(crate) struct Node {
     pub(crate) broadcaster: Addr<Broadcaster>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) fetches: Fetches,
-    /// The last position that the broadcaster has passed on.
-    head: Arc<AtomicU64>,
-    epochs: Mutex<Arc<[Epoch]>>,
+    /// What the broadcaster knows of the log.
+    pub(crate) log: Arc<SharedView>,
     draining: AtomicBool,
     dispatchers: Mutex<Vec<Addr<Dispatcher>>>,
     sessions: AtomicUsize,
@@ -51,8 +51,7 @@ impl Node {
         catch_up: CatchUp,
         broadcaster: Addr<Broadcaster>,
         metrics: Arc<Metrics>,
-        head: Arc<AtomicU64>,
-        epochs: Arc<[Epoch]>,
+        log: Arc<SharedView>,
     ) -> Self {
         let session = Arc::new(session_config(&config, token));
         let fetches = Fetches::new(config.fetch_reads_max, config.fetch_queue_max);
@@ -66,32 +65,16 @@ impl Node {
             broadcaster,
             metrics,
             fetches,
-            head,
-            epochs: Mutex::new(epochs),
+            log,
             draining: AtomicBool::new(false),
             dispatchers: Mutex::default(),
             sessions: AtomicUsize::new(0),
         }
     }
 
-    /// The last position that this node has looked at.
-    pub(crate) fn head(&self) -> GlobalPosition {
-        GlobalPosition::new(self.head.load(Ordering::Acquire))
-    }
-
-    pub(crate) fn epochs(&self) -> Arc<[Epoch]> {
-        self.epochs.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Takes note of the log's epochs; returns them if they are news.
-    pub(crate) fn set_epochs(&self, epochs: &[LogEpoch]) -> Option<Arc<[Epoch]>> {
-        let new = wire_epochs(epochs);
-        let mut old = self.epochs.lock().unwrap_or_else(PoisonError::into_inner);
-        if **old == *new {
-            return None;
-        }
-        *old = new.clone();
-        Some(new)
+    /// Whether the log is followed, so that sessions are given what is appended.
+    pub(crate) fn is_following(&self) -> bool {
+        self.log.is_following()
     }
 
     pub(crate) fn is_draining(&self) -> bool {
@@ -102,12 +85,20 @@ impl Node {
         self.draining.store(true, Ordering::Release);
     }
 
+    /// Those of the workers that are alive.
     pub(crate) fn dispatchers(&self) -> Vec<Addr<Dispatcher>> {
-        self.dispatchers.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.living_dispatchers().clone()
     }
 
     pub(crate) fn add_dispatcher(&self, dispatcher: Addr<Dispatcher>) {
-        self.dispatchers.lock().unwrap_or_else(PoisonError::into_inner).push(dispatcher);
+        self.living_dispatchers().push(dispatcher);
+    }
+
+    /// A worker ends with its thread, and tells nobody.
+    fn living_dispatchers(&self) -> MutexGuard<'_, Vec<Addr<Dispatcher>>> {
+        let mut dispatchers = self.dispatchers.lock().unwrap_or_else(PoisonError::into_inner);
+        dispatchers.retain(Addr::connected);
+        dispatchers
     }
 
     /// Counts one more session, unless the node has as many as it takes.
@@ -204,6 +195,7 @@ fn session_config(config: &Config, token: Option<String>) -> SessionConfig {
         auth: token.map_or(Auth::None, Auth::Token),
         limits: Limits {
             message_bytes: config.message_bytes_max,
+            opening_message_bytes: config.opening_message_bytes_max,
             subscriptions: config.subscriptions_max,
             requests: config.requests_max,
             ..Limits::default()
@@ -217,11 +209,4 @@ fn session_config(config: &Config, token: Option<String>) -> SessionConfig {
         drain_timeout: config.drain_timeout / 2,
         ..SessionConfig::default()
     }
-}
-
-/// The log's epochs as the protocol knows them.
-pub(crate) fn wire_epochs(epochs: &[LogEpoch]) -> Arc<[Epoch]> {
-    let wire =
-        |epoch: &LogEpoch| Epoch { epoch: epoch.epoch, first_position: epoch.first_position };
-    epochs.iter().map(wire).collect()
 }

@@ -7,15 +7,17 @@ use std::{
     cell::{OnceCell, RefCell},
     collections::{HashMap, VecDeque},
     rc::Rc,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
 };
 
 use bytes::Bytes;
 use tidewire_eventstore::{GlobalPosition, ReadError};
+use tokio::task::AbortHandle;
 
 use crate::{
     catch_up::{CatchUpPage, PAGE_EVENTS},
     group::{GroupKey, Member, encode_page},
+    metrics::WorkerMetrics,
     short_log::Entry,
 };
 
@@ -68,14 +70,28 @@ impl EncodedPage {
 
 /// A page that somebody asked for: pending, then there.
 pub(crate) struct PageSlot<M> {
+    key: ShelfKey,
     page: OnceCell<Result<Rc<EncodedPage>, ReadError>>,
-    waiting: RefCell<Vec<Rc<M>>>,
+    /// Who waits for it, each once, by address.
+    waiting: RefCell<HashMap<*const M, Rc<M>>>,
+    /// The task that sees to it.
+    task: OnceCell<AbortHandle>,
 }
 
 impl<M: Member> PageSlot<M> {
-    /// A slot that nobody will fill.
-    pub(crate) fn never() -> Self {
-        Self { page: OnceCell::new(), waiting: RefCell::default() }
+    fn new(key: ShelfKey) -> Self {
+        let (page, task) = (OnceCell::new(), OnceCell::new());
+        Self { key, page, waiting: RefCell::default(), task }
+    }
+
+    /// Names the task that sees to the page.
+    pub(crate) fn filled_by(&self, task: AbortHandle) {
+        // A slot has one task, from whoever asked first.
+        let _ = self.task.set(task);
+    }
+
+    fn wait(&self, member: &Rc<M>) {
+        self.waiting.borrow_mut().insert(Rc::as_ptr(member), member.clone());
     }
 
     /// The page, if it is there.
@@ -86,7 +102,7 @@ impl<M: Member> PageSlot<M> {
     /// Hands the page to all who wait.
     fn fill(&self, page: Result<Rc<EncodedPage>, ReadError>) {
         if self.page.set(page).is_ok() {
-            for member in self.waiting.take() {
+            for member in self.waiting.take().into_values() {
                 member.wake();
             }
         }
@@ -105,11 +121,12 @@ pub(crate) struct PageShelf<M> {
     order: VecDeque<ShelfKey>,
     bytes: usize,
     bytes_max: usize,
+    metrics: Arc<WorkerMetrics>,
 }
 
 impl<M: Member> PageShelf<M> {
-    pub(crate) fn new(bytes_max: usize) -> Self {
-        Self { slots: HashMap::new(), order: VecDeque::new(), bytes: 0, bytes_max }
+    pub(crate) fn new(bytes_max: usize, metrics: Arc<WorkerMetrics>) -> Self {
+        Self { slots: HashMap::new(), order: VecDeque::new(), bytes: 0, bytes_max, metrics }
     }
 
     /// The slot of a page, and whether the caller is the first to ask and has to see to it. A page
@@ -123,7 +140,7 @@ impl<M: Member> PageShelf<M> {
         if let Some(slot) = self.slots.get(&key) {
             let of_use = match slot.get() {
                 None => {
-                    slot.waiting.borrow_mut().push(member.clone());
+                    slot.wait(member);
                     true
                 }
                 Some(Ok(page)) => page.full || leads_on(page.scanned),
@@ -135,26 +152,44 @@ impl<M: Member> PageShelf<M> {
             self.order.retain(|other| *other != key);
             self.forget(key);
         }
-        let slot = Rc::new(PageSlot::never());
-        slot.waiting.borrow_mut().push(member.clone());
+        let slot = Rc::new(PageSlot::new(key));
+        slot.wait(member);
         self.slots.insert(key, slot.clone());
         (slot, true)
     }
 
+    /// `member` waits no more. A page that nobody waits for any more is given up, unless it is
+    /// there already.
+    pub(crate) fn leave(&mut self, slot: &Rc<PageSlot<M>>, member: &Rc<M>) {
+        let mut waiting = slot.waiting.borrow_mut();
+        waiting.remove(&Rc::as_ptr(member));
+        if !waiting.is_empty() || slot.get().is_some() {
+            return;
+        }
+        if let Some(task) = slot.task.get() {
+            task.abort();
+        }
+        if self.has(slot) {
+            self.slots.remove(&slot.key);
+        }
+    }
+
+    /// Whether a page that is asked for is to be found in this slot.
+    fn has(&self, slot: &PageSlot<M>) -> bool {
+        self.slots.get(&slot.key).is_some_and(|kept| std::ptr::eq(&**kept, slot))
+    }
+
     /// Fills a page's slot. What could not be read is not kept.
-    pub(crate) fn arrived(
-        &mut self,
-        key: ShelfKey,
-        slot: &PageSlot<M>,
-        page: Result<Rc<EncodedPage>, ReadError>,
-    ) {
+    pub(crate) fn arrived(&mut self, slot: &PageSlot<M>, page: Result<Rc<EncodedPage>, ReadError>) {
         match &page {
+            // It may have been given up, and asked for anew.
+            _ if !self.has(slot) => {}
             Ok(page) => {
                 self.bytes += page.bytes + PAGE_OVERHEAD_BYTES;
-                self.order.push_back(key);
+                self.order.push_back(slot.key);
             }
             Err(_) => {
-                self.slots.remove(&key);
+                self.slots.remove(&slot.key);
             }
         }
         slot.fill(page);
@@ -163,6 +198,15 @@ impl<M: Member> PageShelf<M> {
         {
             self.forget(oldest);
         }
+        self.metrics.encoded_page_bytes.store(self.bytes as i64, Relaxed);
+    }
+
+    /// Lets go of every page.
+    pub(crate) fn clear(&mut self) {
+        self.slots.clear();
+        self.order.clear();
+        self.bytes = 0;
+        self.metrics.encoded_page_bytes.store(0, Relaxed);
     }
 
     fn forget(&mut self, key: ShelfKey) {
@@ -184,12 +228,40 @@ mod tests {
     use tidewire_protocol::{Batch, FeedSpec, Filter, Sub, Target};
 
     use super::*;
-    use crate::catch_up::{PageKey, Query};
+    use crate::{
+        catch_up::{PageKey, Query},
+        log_view::Generation,
+    };
 
     struct Nobody;
 
     impl Member for Nobody {
         fn wake(&self) {}
+    }
+
+    #[test]
+    fn who_waits_is_kept_once_and_a_page_that_nobody_waits_for_is_given_up() {
+        let mut shelf = PageShelf::<Nobody>::new(1 << 20, Arc::default());
+        let key = (1, GlobalPosition::START);
+        let (one, two) = (Rc::new(Nobody), Rc::new(Nobody));
+        let (slot, first) = shelf.ask(key, &one, |_| true);
+        assert!(first);
+        for _ in 0..1_000 {
+            assert!(!shelf.ask(key, &one, |_| true).1, "it is under way");
+        }
+        assert!(!shelf.ask(key, &two, |_| true).1, "it is under way");
+        assert_eq!(slot.waiting.borrow().len(), 2);
+
+        shelf.leave(&slot, &one);
+        assert!(shelf.has(&slot), "somebody waits for it");
+        shelf.leave(&slot, &two);
+        assert!(!shelf.has(&slot), "nobody waits for it");
+        assert_eq!(Rc::strong_count(&one), 1);
+        let (again, first) = shelf.ask(key, &one, |_| true);
+        assert!(first, "it has to be asked for anew");
+        // An answer that comes after all is not taken for the one that is waited for.
+        shelf.arrived(&slot, Err(ReadError::Unavailable));
+        assert!(shelf.has(&again) && again.get().is_none());
     }
 
     #[test]
@@ -204,8 +276,12 @@ mod tests {
             batch: Batch::default(),
         };
         let key = GroupKey { feed, sub: Sub::new(1) };
-        let query = Arc::new(Query { target: tidewire_eventstore::Target::All, types: Vec::new() });
-        let mut shelf = PageShelf::<Nobody>::new(1 << 20);
+        let query = Arc::new(Query {
+            generation: Generation::default(),
+            target: tidewire_eventstore::Target::All,
+            types: Vec::new(),
+        });
+        let mut shelf = PageShelf::<Nobody>::new(1 << 20, Arc::default());
         let mut raws: Vec<Weak<CatchUpPage>> = Vec::new();
         for index in 0..64 {
             let after = GlobalPosition::new(index * PAGE_EVENTS);
@@ -225,7 +301,7 @@ mod tests {
             raws.push(Arc::downgrade(&raw));
             let (slot, first) = shelf.ask((1, after), &Rc::new(Nobody), |_| true);
             assert!(first);
-            shelf.arrived((1, after), &slot, Ok(Rc::new(EncodedPage::new(&key, raw))));
+            shelf.arrived(&slot, Ok(Rc::new(EncodedPage::new(&key, raw))));
         }
         let alive = raws.iter().filter(|raw| raw.strong_count() > 0).count();
         assert!(alive <= 1, "{alive} MiB are kept in a shelf of one");

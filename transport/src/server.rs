@@ -1,15 +1,8 @@
 //! [`Tidewire`]: the transport as a library. A builder takes a store and yields an Actix scope.
 
-use std::{
-    any::Any,
-    fmt,
-    os::fd::AsFd,
-    rc::Rc,
-    sync::{Arc, atomic::AtomicU64},
-    time::Duration,
-};
+use std::{any::Any, fmt, os::fd::AsFd, rc::Rc, sync::Arc, time::Duration};
 
-use actix::{Actor, Addr, Arbiter, AsyncContext, Context};
+use actix::{Actor, Arbiter, ArbiterHandle, AsyncContext, Context};
 use actix_http::Request;
 use actix_service::IntoServiceFactory;
 use actix_web::{
@@ -20,7 +13,7 @@ use actix_web::{
     web,
 };
 use futures_util::{Stream, stream::unfold};
-use tidewire_eventstore::{EventStore, LogHead, LogTail, ReadError, TailBatch, TailConfig};
+use tidewire_eventstore::{EventStore, LogTail, ReadError, TailConfig, TailNews};
 use tokio::{
     runtime::{self, Handle, Runtime},
     sync::mpsc,
@@ -29,25 +22,23 @@ use tokio::{
 
 use crate::{
     Config,
-    broadcaster::{Broadcaster, EpochsChanged},
+    broadcaster::Broadcaster,
     catch_up::CatchUp,
     dispatcher::Drain,
     http,
+    log_view::{LogView, SharedView},
     metrics::Metrics,
-    node::{Node, wire_epochs},
+    node::Node,
     websocket::Connection,
 };
 
-/// Batches that may wait between the log's tail and the broadcaster. When it is full the tail
+/// News that may wait between the log's tail and the broadcaster. When it is full the tail
 /// waits, and reads on from the store.
 const TAIL_QUEUE: usize = 64;
 
 /// The kernel's send buffer of a tuned socket (`SO_SNDBUF`), in bytes; Linux doubles it for its own
 /// book-keeping. A slow client holds this much of the kernel's memory and no more.
 pub const SOCKET_SEND_BYTES: usize = 128 << 10;
-
-/// How often the log's epochs are looked at.
-const EPOCH_POLL: Duration = Duration::from_secs(2);
 
 /// How often a drain looks whether everybody has left.
 const DRAIN_POLL: Duration = Duration::from_millis(20);
@@ -154,22 +145,24 @@ impl Builder {
             None => DatabaseRuntime::new(config.database_threads)?,
         };
         let handle = runtime.handle().clone();
-        let LogHead { position, epochs } = {
+        let found = {
             let store = store.clone();
             runtime.run(async move { store.head().await }).await?
         };
 
         let metrics = Metrics::new(store.clone());
-        let head = Arc::new(AtomicU64::new(position.get()));
+        let log = LogView::first(found.position, &found.epochs);
+        let shared = Arc::new(SharedView::new(&log));
         let mut tail = TailConfig::default();
         tail.head_poll = config.head_poll;
-        let tail = LogTail::new(store.clone(), position, tail);
+        let tail = LogTail::after_head(store.clone(), found, tail);
+        // An arbiter of its own, so that no worker's sessions delay the others'.
+        let arbiter = Arbiter::new().handle();
         let broadcaster = {
-            let broadcaster = Broadcaster::new(position, head.clone(), metrics.clone());
-            let batches = follow(tail, &handle);
-            // An arbiter of its own, so that no worker's sessions delay the others'.
-            Broadcaster::start_in_arbiter(&Arbiter::new().handle(), |ctx: &mut Context<_>| {
-                ctx.add_stream(batches);
+            let broadcaster = Broadcaster::new(log, shared.clone(), metrics.clone());
+            let news = follow(tail, &handle);
+            Broadcaster::start_in_arbiter(&arbiter, |ctx: &mut Context<_>| {
+                ctx.add_stream(news);
                 broadcaster
             })
         };
@@ -184,26 +177,25 @@ impl Builder {
             config,
             token,
             store,
-            handle.clone(),
+            handle,
             catch_up,
-            broadcaster.clone(),
+            broadcaster,
             metrics,
-            head,
-            wire_epochs(&epochs),
+            shared.clone(),
         ));
-        handle.spawn(watch_epochs(Arc::downgrade(&node), broadcaster));
-        Ok(Tidewire { node: web::Data::from(node), runtime: Arc::new(runtime) })
+        let following = Following { arbiter, shared, runtime };
+        Ok(Tidewire { node: web::Data::from(node), following: Arc::new(following) })
     }
 }
 
 /// Follows the log on `runtime`. Ends, with its task, when the stream is dropped.
-fn follow(mut tail: LogTail, runtime: &Handle) -> impl Stream<Item = TailBatch> + 'static {
+fn follow(mut tail: LogTail, runtime: &Handle) -> impl Stream<Item = TailNews> + 'static {
     let (sender, receiver) = mpsc::channel(TAIL_QUEUE);
     runtime.spawn(async move {
         loop {
             tokio::select! {
-                batch = tail.next() => {
-                    if sender.send(batch).await.is_err() {
+                news = tail.news() => {
+                    if sender.send(news).await.is_err() {
                         return;
                     }
                 }
@@ -214,18 +206,25 @@ fn follow(mut tail: LogTail, runtime: &Handle) -> impl Stream<Item = TailBatch> 
     unfold(receiver, |mut receiver| async { Some((receiver.recv().await?, receiver)) })
 }
 
-/// Looks for new epochs for as long as the node lives.
-async fn watch_epochs(node: std::sync::Weak<Node>, broadcaster: Addr<Broadcaster>) {
-    loop {
-        sleep(EPOCH_POLL).await;
-        let Some(node) = node.upgrade() else { return };
-        // While the database is away the epochs stay what they were.
-        if let Ok(head) = node.store.head().await
-            && let Some(epochs) = node.set_epochs(&head.epochs)
-        {
-            tracing::info!(epochs = epochs.len(), "the log has a new epoch");
-            broadcaster.do_send(EpochsChanged(epochs));
-        }
+/// What follows the log for as long as any handle on the transport lives.
+struct Following {
+    /// The broadcaster's.
+    arbiter: ArbiterHandle,
+    shared: Arc<SharedView>,
+    runtime: DatabaseRuntime,
+}
+
+impl Following {
+    /// Lets the broadcaster go, and its thread.
+    fn stop(&self) {
+        self.shared.stop_following();
+        self.arbiter.stop();
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        self.stop();
     }
 }
 
@@ -244,8 +243,8 @@ async fn watch_epochs(node: std::sync::Weak<Node>, broadcaster: Addr<Broadcaster
 /// ```
 #[derive(Clone)]
 pub struct Tidewire {
-    node: web::Data<Node>,
-    runtime: Arc<DatabaseRuntime>,
+    pub(crate) node: web::Data<Node>,
+    following: Arc<Following>,
 }
 
 impl Tidewire {
@@ -275,12 +274,12 @@ impl Tidewire {
         &self,
         work: impl Future<Output = T> + Send + 'static,
     ) -> T {
-        self.runtime.run(work).await
+        self.following.runtime.run(work).await
     }
 
     /// Says goodbye to every session, with a delay after which to come back that is spread over
     /// [`Config::drain_spread`], takes no new ones, and waits until all have left, at most
-    /// [`Config::drain_timeout`]. Returns how many had not.
+    /// [`Config::drain_timeout`]. Returns how many had not. Then the log is not followed any more.
     pub async fn drain(&self) -> usize {
         let config = &self.node.config;
         self.node.begin_drain();
@@ -292,6 +291,7 @@ impl Tidewire {
         while self.node.sessions() > 0 && Instant::now() < deadline {
             sleep(DRAIN_POLL).await;
         }
+        self.following.stop();
         self.node.sessions()
     }
 }
@@ -328,4 +328,67 @@ fn accepted(socket: &dyn Any, extensions: &mut Extensions) {
         address: socket.peer_addr().ok(),
         socket: socket.as_fd().try_clone_to_owned().ok().map(Rc::new),
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::atomic::Ordering::Relaxed, time::Instant as StdInstant};
+
+    use tidewire_eventstore::MemoryStore;
+
+    use super::*;
+    use crate::worker::Worker;
+
+    async fn start() -> Tidewire {
+        let store = Arc::new(MemoryStore::new());
+        Tidewire::builder(store).start().await.expect("a log that can be read")
+    }
+
+    async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+        let deadline = StdInstant::now() + Duration::from_secs(20);
+        while !condition() {
+            assert!(StdInstant::now() < deadline, "not in time: {what}");
+            sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    #[actix::test]
+    async fn the_broadcasters_thread_ends_with_the_drain_or_with_the_last_handle() {
+        for drains in [true, false] {
+            let tidewire = start().await;
+            let arbiter = tidewire.following.arbiter.clone();
+            assert!(arbiter.spawn(async {}), "it runs");
+            let other = tidewire.clone();
+            if drains {
+                tidewire.drain().await;
+            } else {
+                drop(tidewire);
+                assert!(arbiter.spawn(async {}), "somebody has a handle yet");
+                drop(other);
+            }
+            eventually("it ends", || !arbiter.spawn(async {})).await;
+        }
+    }
+
+    #[actix::test]
+    async fn a_worker_that_has_ended_is_let_go_and_its_counts_stay() {
+        let tidewire = start().await;
+        let node = tidewire.node.clone().into_inner();
+        for ended in 1..=3 {
+            // As an HTTP server's worker, which ends when the server is stopped.
+            let arbiter = Arbiter::new();
+            let on_arbiter = node.clone();
+            arbiter.spawn_fn(move || {
+                Worker::current(&on_arbiter).metrics.frames_sent.fetch_add(7, Relaxed);
+            });
+            eventually("it is there", || node.dispatchers().len() == 1).await;
+            arbiter.stop();
+            arbiter.join().expect("it does not panic");
+            eventually("it is let go", || node.dispatchers().is_empty()).await;
+            eventually("its counts are taken over", || node.metrics.workers_living() == 0).await;
+            let text = node.metrics.render(0).expect("metrics");
+            let counted = format!("tidewire_frames_sent_total {}\n", 7 * ended);
+            assert!(text.contains(&counted), "no {counted:?} in\n{text}");
+        }
+    }
 }

@@ -192,6 +192,7 @@ impl Drive {
     fn decode(&mut self, session: &Rc<SessionCell>) -> bool {
         let mut any = false;
         while self.open && !self.broken && !self.buffer.is_empty() && session.may_read() {
+            self.decoder.limit(session.message_bytes_max() as u64);
             match self.decoder.decode(&mut self.buffer) {
                 Ok(None) => break,
                 Ok(Some(message)) => {

@@ -12,7 +12,7 @@ use std::{
     net::SocketAddr,
     os::fd::OwnedFd,
     rc::Rc,
-    sync::atomic::Ordering::Relaxed,
+    sync::{Arc, atomic::Ordering::Relaxed},
     task::Waker,
     time::{Duration, Instant, SystemTime},
 };
@@ -20,7 +20,7 @@ use std::{
 use bytes::Bytes;
 use tidewire_eventstore::GlobalPosition;
 use tidewire_protocol::{
-    CloseCode, Sub,
+    CloseCode, Epoch, Sub,
     session::{Activity, Input, Moment, Output, Session},
 };
 
@@ -176,6 +176,16 @@ impl SessionCell {
         self.wake_actor();
     }
 
+    /// The log begins another life. No feed lives on in it; those that the session does not end
+    /// itself are of a session that is leaving.
+    pub(crate) fn begin_epoch(self: &Rc<Self>, epochs: Arc<[Epoch]>) {
+        self.handle(Input::Epochs(epochs));
+        let feeds = std::mem::take(&mut self.state.borrow_mut().feeds);
+        for feed in feeds {
+            feed.close(self);
+        }
+    }
+
     /// Takes bytes from the socket into account, before they are decoded.
     pub(crate) fn received(&self, bytes: usize) {
         let mut state = self.state.borrow_mut();
@@ -208,6 +218,11 @@ impl SessionCell {
     pub(crate) fn fetched(self: &Rc<Self>, answer: Input) {
         self.state.borrow_mut().fetching = false;
         self.handle(answer);
+    }
+
+    /// The largest message that the client may send next, in bytes.
+    pub(crate) fn message_bytes_max(&self) -> usize {
+        self.state.borrow().session.message_bytes_max()
     }
 
     /// Whether the socket may be read: not while the session is busy with what it was sent.
@@ -395,7 +410,7 @@ impl SessionCell {
                     state.over = Some(code);
                     state.cut_at = Some(moment.now + LAST_FLUSH);
                     for feed in std::mem::take(&mut state.feeds) {
-                        feed.close(&self.worker);
+                        feed.close(self);
                     }
                     if code.is_abrupt() {
                         self.cut(state);
@@ -411,9 +426,9 @@ impl SessionCell {
         Moment { now: Instant::now(), head: self.worker.hub.borrow().last() }
     }
 
-    fn shut(&self, state: &mut State, sub: Sub) {
+    fn shut(self: &Rc<Self>, state: &mut State, sub: Sub) {
         if let Some(index) = state.feeds.iter().position(|feed| feed.sub() == sub) {
-            state.feeds.swap_remove(index).close(&self.worker);
+            state.feeds.swap_remove(index).close(self);
         }
     }
 

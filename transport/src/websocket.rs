@@ -93,7 +93,7 @@ fn handshake(
 
     let worker = Worker::current(node);
     let session = session(request, &worker, bearer);
-    let limits = FrameLimits::server(node.config.message_bytes_max as u64);
+    let limits = FrameLimits::server(session.message_bytes_max() as u64);
     SessionActor::start(session.clone(), FrameDecoder::new(limits), payload);
     Ok(response.body(Outbound::new(session)))
 }
@@ -108,7 +108,7 @@ fn session(request: &HttpRequest, worker: &Rc<Worker>, bearer: Option<String>) -
     let info = WireInfo {
         session: id,
         node: node.name.as_str().into(),
-        epochs: node.epochs(),
+        epochs: worker.epochs(),
         opened_at: Timestamp::now(),
         bearer: bearer.map(Into::into),
     };

@@ -6,21 +6,24 @@
 use std::{
     cell::RefCell,
     collections::HashMap,
+    panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
 use actix::Actor;
 use slab::Slab;
-use tidewire_eventstore::GlobalPosition;
+use tidewire_eventstore::{GlobalPosition, ReadError};
+use tidewire_protocol::Epoch;
 use tokio::task::JoinSet;
 
 use crate::{
     Config,
     broadcaster::Join,
-    catch_up::PageKey,
+    catch_up::{CatchUpPage, PageKey},
     dispatcher::{Dispatcher, Drain},
     group::{GroupKey, Hub, Seat},
+    log_view::LogView,
     metrics::WorkerMetrics,
     node::Node,
     pages::{EncodedPage, PageShelf, PageSlot},
@@ -35,6 +38,8 @@ thread_local! {
 /// One worker's state.
 pub(crate) struct Worker {
     node: Arc<Node>,
+    /// The epochs of the log's life that the groups are in.
+    epochs: RefCell<Arc<[Epoch]>>,
     pub(crate) metrics: Arc<WorkerMetrics>,
     pub(crate) hub: RefCell<Hub<SessionCell>>,
     shelf: RefCell<PageShelf<SessionCell>>,
@@ -53,10 +58,16 @@ impl Worker {
         }
         let metrics = node.metrics.worker();
         let log_bytes_max = node.config.shared_log_bytes_max;
+        let log = node.log.get();
+        let hub = Hub::new(log.generation, log.head, log_bytes_max, metrics.clone());
         let worker = Rc::new(Self {
             node: node.clone(),
-            hub: RefCell::new(Hub::new(node.head(), log_bytes_max, metrics.clone())),
-            shelf: RefCell::new(PageShelf::new(node.config.encoded_page_bytes_max)),
+            epochs: RefCell::new(log.epochs),
+            hub: RefCell::new(hub),
+            shelf: RefCell::new(PageShelf::new(
+                node.config.encoded_page_bytes_max,
+                metrics.clone(),
+            )),
             metrics,
             sessions: RefCell::default(),
             page_reads: RefCell::default(),
@@ -81,6 +92,28 @@ impl Worker {
 
     pub(crate) fn config(&self) -> &Config {
         &self.node.config
+    }
+
+    /// The log's epochs, oldest first. They are of the same life as the groups: a session that
+    /// knows them cannot be given anything of another.
+    pub(crate) fn epochs(&self) -> Arc<[Epoch]> {
+        self.epochs.borrow().clone()
+    }
+
+    /// Learns what the log is like. In another life of it everything begins anew: the sessions are
+    /// told, their feeds end, and nothing is left of what was encoded or read.
+    pub(crate) fn told(&self, log: &LogView) {
+        if self.hub.borrow().generation() == log.generation {
+            self.hub.borrow_mut().skip_to(log.head);
+            return;
+        }
+        self.epochs.replace(log.epochs.clone());
+        for session in self.sessions() {
+            session.begin_epoch(log.epochs.clone());
+        }
+        self.page_reads.borrow_mut().abort_all();
+        self.shelf.borrow_mut().clear();
+        self.hub.borrow_mut().begin_anew(log.generation, log.head);
     }
 
     /// Takes a session in; the key takes it out again.
@@ -126,13 +159,27 @@ impl Worker {
             let catch_up = self.node.catch_up.clone();
             let mut reads = self.page_reads.borrow_mut();
             while reads.try_join_next().is_some() {}
-            reads.spawn_local(async move {
+            slot.filled_by(reads.spawn_local(async move {
                 let raw = catch_up.page(key).await;
                 let Some(worker) = worker.upgrade() else { return };
-                let page = raw.map(|raw| Rc::new(EncodedPage::new(&group, raw)));
-                worker.shelf.borrow_mut().arrived(shelf_key, &filled, page);
-            });
+                let page = raw.and_then(|raw| encoded(&group, raw));
+                worker.shelf.borrow_mut().arrived(&filled, page);
+            }));
         }
         slot
     }
+
+    /// A reader waits for a page no more.
+    pub(crate) fn give_up(&self, reader: &Rc<SessionCell>, slot: &Rc<PageSlot<SessionCell>>) {
+        self.shelf.borrow_mut().leave(slot, reader);
+    }
+}
+
+/// Encodes a page for a group. A panic is our bug, but those who wait must hear of it.
+fn encoded(group: &GroupKey, raw: Arc<CatchUpPage>) -> Result<Rc<EncodedPage>, ReadError> {
+    catch_unwind(AssertUnwindSafe(|| Rc::new(EncodedPage::new(group, raw)))).map_err(|_| {
+        tracing::error!("encoding a page died");
+        let reason = "encoding it failed; the log of the server says more".into();
+        ReadError::Corrupt { reason }
+    })
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::json;
 use support::{Client, Server, Setup, eventually};
-use tokio_tungstenite::tungstenite::Message;
+use tokio::io::AsyncWriteExt;
+use tokio_tungstenite::{MaybeTlsStream, tungstenite::Message};
 
 #[tokio::test]
 async fn a_message_that_cannot_be_obeyed_is_answered_and_the_session_goes_on() {
@@ -66,8 +67,6 @@ async fn what_cannot_be_read_closes_with_its_code() {
 
 #[tokio::test]
 async fn frames_that_break_rfc_6455_close_with_1002() {
-    use tokio::io::AsyncWriteExt;
-    use tokio_tungstenite::MaybeTlsStream;
     let server = Server::start();
     for frame in [
         &[0x81, 0x01, b'x'][..],   // not masked
@@ -81,6 +80,35 @@ async fn frames_that_break_rfc_6455_close_with_1002() {
         socket.write_all(frame).await.expect("an open socket");
         assert_eq!(client.close_code().await, 1002, "{frame:x?}");
     }
+}
+
+#[tokio::test]
+async fn before_its_welcome_a_client_may_not_send_much() {
+    let server = Server::start();
+    let hello = |pad: usize| {
+        let hello = json!({ "type": "hello", "protocol": 1, "pad": "x".repeat(pad) });
+        Message::text(hello.to_string())
+    };
+    let mut client = server.connect_silently().await;
+    client.socket.send(hello(256 << 10)).await.expect("an open socket");
+    assert_eq!(client.close_code().await, 1009);
+
+    // Refused by its header: its payload is never sent.
+    let mut client = server.connect_silently().await;
+    let MaybeTlsStream::Plain(socket) = client.socket.get_mut() else { panic!("TLS") };
+    let mut header = vec![0x81, 0x80 | 127];
+    header.extend_from_slice(&(256_u64 << 10 | 1).to_be_bytes());
+    header.extend_from_slice(&[0; 4]);
+    socket.write_all(&header).await.expect("an open socket");
+    assert_eq!(client.close_code().await, 1009);
+
+    // From its welcome on it may, without waiting for it.
+    let mut client = server.connect_silently().await;
+    client.socket.feed(hello(200 << 10)).await.expect("an open socket");
+    let large = json!({ "type": "ping", "id": "large", "pad": "x".repeat(1 << 20) });
+    client.socket.send(Message::text(large.to_string())).await.expect("an open socket");
+    client.expect("welcome").await;
+    assert_eq!(client.expect("pong").await["id"], "large");
 }
 
 #[tokio::test]
@@ -176,8 +204,6 @@ async fn one_subscription_more_than_a_session_may_have_is_refused() {
 
 #[tokio::test]
 async fn garbage_never_takes_the_server_down() {
-    use tokio::io::AsyncWriteExt;
-    use tokio_tungstenite::MaybeTlsStream;
     let server = Server::start();
     let mut seed = 0x9E37_79B9_7F4A_7C15_u64;
     for _ in 0..200 {

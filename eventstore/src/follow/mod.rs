@@ -5,11 +5,14 @@
 //! which is pure: news of commits and pages of the store go in, what to hand on and what to read
 //! comes out.
 
+mod epochs;
 #[cfg(test)]
 mod interleavings;
+#[cfg(test)]
+mod rewinds;
 mod sequencer;
 mod stream;
 mod tail;
 
 pub use stream::follow;
-pub use tail::{LogTail, TailBatch, TailConfig};
+pub use tail::{LogTail, TailBatch, TailConfig, TailEpochs, TailNews};

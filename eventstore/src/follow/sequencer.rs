@@ -123,6 +123,11 @@ impl Sequencer {
         // above what was heard since, nor above batches seen.
         let seen = self.kept.back().and_then(Batch::last).unwrap_or_default();
         self.known = page.head.max(heard).max(seen).max(self.last);
+        if page.head < until {
+            // Either it was hearsay that the log reaches so far, or the log went back and what is
+            // kept is not in it. The store knows what became of it.
+            self.kept.clear();
+        }
         if after != self.last {
             return;
         }

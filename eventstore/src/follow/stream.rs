@@ -2,17 +2,21 @@
 //!
 //! Catches up with pages of the target alone. A page that was not cut looked at everything up to
 //! its head, so from that head on the whole log is tailed and filtered here: the hand-over needs
-//! no more than the one position.
+//! no more than the one position. The log's epochs are read before the first page, so that the
+//! tail tells a log that was rewound meanwhile.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use futures_util::{Stream, stream};
 
 use super::tail::{LogTail, TailConfig};
-use crate::{EventStore, EventType, GlobalPosition, Read, RecordedEvent, Target};
+use crate::{
+    EventStore, EventType, GlobalPosition, LogEpoch, Read, ReadError, RecordedEvent, Target,
+};
 
 /// The events of `target` after `after`, of the given types (all where there are none), in
-/// order, each once: those recorded, then live, for ever.
+/// order, each once: those recorded, then live, for ever. Where the log is rewound to an earlier
+/// position, as by a restore, the stream goes on after that one with what the log holds now.
 ///
 /// While the database is away the stream waits. It needs a tokio runtime with time and does
 /// nothing while it is not polled.
@@ -55,8 +59,15 @@ pub fn follow(
     config: TailConfig,
 ) -> impl Stream<Item = RecordedEvent> + Send + Unpin + use<> {
     let reading = Source::Pages { after, pause: config.backoff_min };
-    let follower =
-        Follower { store, target, types, config, source: reading, ready: VecDeque::new() };
+    let follower = Follower {
+        store,
+        target,
+        types,
+        config,
+        epochs: None,
+        source: reading,
+        ready: VecDeque::new(),
+    };
     Box::pin(stream::unfold(follower, |mut follower| async move {
         let event = follower.next().await;
         Some((event, follower))
@@ -68,6 +79,8 @@ struct Follower {
     target: Target,
     types: Vec<EventType>,
     config: TailConfig,
+    /// The log's epochs before the first page was read.
+    epochs: Option<Arc<[LogEpoch]>>,
     source: Source,
     /// Events that match and wait to be taken.
     ready: VecDeque<RecordedEvent>,
@@ -106,26 +119,32 @@ impl Follower {
 
     /// Reads a page after `after`, and says where to go on.
     async fn read(&mut self, after: GlobalPosition, pause: Duration) -> Source {
-        let read = Read {
-            types: self.types.clone(),
-            ..Read::after(self.target.clone(), after, self.config.page_limit)
-        };
-        match self.store.read(read).await {
-            Ok(page) => {
-                let last = page.events.last().map_or(after, |event| event.position);
-                self.ready.extend(page.events);
-                if page.more {
-                    return Source::Pages { after: last, pause: self.config.backoff_min };
-                }
-                let scanned = last.max(page.head);
-                let store = Arc::clone(&self.store);
-                Source::Live(Box::new(LogTail::new(store, scanned, self.config.clone())))
-            }
+        match self.try_read(after).await {
+            Ok(source) => source,
             Err(error) => {
                 tracing::warn!(%error, after = after.get(), "cannot read the log");
                 tokio::time::sleep(pause).await;
                 Source::Pages { after, pause: (pause * 2).min(self.config.backoff_max) }
             }
         }
+    }
+
+    async fn try_read(&mut self, after: GlobalPosition) -> Result<Source, ReadError> {
+        if self.epochs.is_none() {
+            self.epochs = Some(self.store.head().await?.epochs);
+        }
+        let read = Read {
+            types: self.types.clone(),
+            ..Read::after(self.target.clone(), after, self.config.page_limit)
+        };
+        let page = self.store.read(read).await?;
+        let last = page.events.last().map_or(after, |event| event.position);
+        self.ready.extend(page.events);
+        if page.more {
+            return Ok(Source::Pages { after: last, pause: self.config.backoff_min });
+        }
+        let (store, epochs) = (Arc::clone(&self.store), self.epochs.clone());
+        let tail = LogTail::knowing(store, last.max(page.head), epochs, self.config.clone());
+        Ok(Source::Live(Box::new(tail)))
     }
 }

@@ -1,4 +1,8 @@
 //! [`LogTail`]: the whole log in order, from a position on, for ever.
+//!
+//! It also watches the log's epochs, because they decide what "in order" means: after a restore
+//! the log may hold other events at positions that were handed on already. Whoever asks for
+//! [`LogTail::news`] learns of that in the same order as of the events.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,10 +11,13 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::sequencer::{Batch, Next, Sequencer};
+use super::{
+    epochs::diverging,
+    sequencer::{Batch, Next, Sequencer},
+};
 use crate::{
-    BoxFuture, Commit, CommitFeed, EventStore, GlobalPosition, LogHead, Page, Read, ReadError,
-    RecordedEvent, Target,
+    BoxFuture, Commit, CommitFeed, EventStore, GlobalPosition, LogEpoch, LogHead, Page, Read,
+    ReadError, RecordedEvent, Target,
 };
 
 /// How a [`LogTail`] reads.
@@ -45,10 +52,30 @@ impl TailConfig {
     }
 }
 
+/// What a [`LogTail`] has to tell.
+#[derive(Debug, Clone)]
+pub enum TailNews {
+    /// The next events.
+    Batch(TailBatch),
+    /// The log's epochs are others than before.
+    Epochs(TailEpochs),
+}
+
+/// The log's epochs have changed: a new one began, or another log stands in the old one's place.
+#[derive(Debug, Clone)]
+pub struct TailEpochs {
+    /// All of them, oldest first.
+    pub epochs: Arc<[LogEpoch]>,
+    /// The tail goes on after this position. Lower than the last one that was handed out where
+    /// the log was rewound: then what was handed out beyond it is not what the log holds.
+    pub after: GlobalPosition,
+}
+
 /// Consecutive events of the log, never empty.
 #[derive(Debug, Clone)]
 pub struct TailBatch {
-    /// The events. The first one's position follows the last one of the batch before.
+    /// The events. The first one's position follows the last one of the batch before, or the
+    /// position to which the log was rewound meanwhile.
     pub events: Arc<[RecordedEvent]>,
     /// When they were known to be durable; only for what this process committed and the tail
     /// got live.
@@ -58,13 +85,22 @@ pub struct TailBatch {
 /// The whole log in order, each event once: reads what is recorded, then follows live.
 ///
 /// While the database is away it waits and tries again. What other processes commit is seen
-/// within [`TailConfig::head_poll`], sooner where the store has notices of it.
+/// within [`TailConfig::head_poll`], sooner where the store has notices of it; new epochs are seen
+/// within that time, too. Where the log was rewound the tail goes on with the events that the log
+/// has now, from the first position at which they may differ.
 pub struct LogTail {
     store: Arc<dyn EventStore>,
     /// None once the store has closed.
     feed: Option<CommitFeed>,
     sequencer: Sequencer,
     config: TailConfig,
+    /// The log's epochs as far as was looked; none before the first look.
+    epochs: Option<Arc<[LogEpoch]>>,
+    /// Epochs that nobody was told of yet.
+    changed: Option<TailEpochs>,
+    /// When the epochs changed. What was committed before may be of a life of the log that is
+    /// over; what is not is read from the store.
+    changed_at: Option<std::time::Instant>,
     /// Kept across calls, so that dropping the future of [`Self::next`] wastes no read.
     asked: Option<Asked>,
     /// When the head is due to be looked at.
@@ -87,37 +123,76 @@ enum Answer {
 
 impl LogTail {
     /// A tail of `store` that begins with the event after `after`. Commits from now on are not
-    /// missed, though nothing is read before [`Self::next`] is called.
+    /// missed, though nothing is read before [`Self::next`] is called. Epochs that began before
+    /// its first look at the log count as known.
     pub fn new(store: Arc<dyn EventStore>, after: GlobalPosition, config: TailConfig) -> Self {
+        Self::knowing(store, after, None, config)
+    }
+
+    /// A tail of `store` that begins after `head`, as [`EventStore::head`] gave it, and knows its
+    /// epochs: one that began since is told of.
+    pub fn after_head(store: Arc<dyn EventStore>, head: LogHead, config: TailConfig) -> Self {
+        Self::knowing(store, head.position, Some(head.epochs), config)
+    }
+
+    /// A tail that begins after `after`, a position learnt while the log had `epochs`.
+    pub(super) fn knowing(
+        store: Arc<dyn EventStore>,
+        after: GlobalPosition,
+        epochs: Option<Arc<[LogEpoch]>>,
+        config: TailConfig,
+    ) -> Self {
         let feed = Some(store.commits());
         Self {
             store,
             feed,
             sequencer: Sequencer::new(after),
             config,
+            epochs,
+            changed: None,
+            changed_at: None,
             asked: None,
             head_due: Instant::now(),
             pause: None,
         }
     }
 
-    /// The last position that was handed out.
+    /// The last position that was handed out, or to which the log was rewound since.
     pub fn position(&self) -> GlobalPosition {
         self.sequencer.last()
     }
 
-    /// The next events, as soon as there are any.
+    /// The next events, as soon as there are any. After a rewind they are those that the log has
+    /// now: their positions go back. For those who need not know; others ask for [`Self::news`].
     ///
     /// Cancel-safe: when the future is dropped before it is ready, nothing is lost. Needs a tokio
     /// runtime with time, and may be called from any.
     pub async fn next(&mut self) -> TailBatch {
         loop {
+            if let TailNews::Batch(batch) = self.news().await {
+                return batch;
+            }
+        }
+    }
+
+    /// The next events or epochs, as soon as there are any. As cancel-safe as [`Self::next`].
+    pub async fn news(&mut self) -> TailNews {
+        loop {
             self.take_news();
+            self.look().await;
+            if let Some(epochs) = self.changed.take() {
+                return TailNews::Epochs(epochs);
+            }
             match self.sequencer.next() {
                 Next::Emit(Batch { events, committed_at }) => {
-                    return TailBatch { events, committed_at };
+                    // However much there is to hand out, the epochs are looked at.
+                    self.ask_head();
+                    return TailNews::Batch(TailBatch { events, committed_at });
                 }
-                Next::Read { after, until } => self.ask_page(after, until),
+                Next::Read { after, until } => {
+                    self.ask_head();
+                    self.ask_page(after, until);
+                }
                 Next::Wait => self.ask_head(),
             }
             self.wait().await;
@@ -128,12 +203,34 @@ impl LogTail {
     fn take_news(&mut self) {
         while let Some(feed) = &mut self.feed {
             match feed.try_recv() {
-                Ok(commit) => take(&mut self.sequencer, commit),
+                Ok(commit) => self.take(commit),
                 // What was missed shows as a hole before the next batch, or at the next look.
                 Err(TryRecvError::Lagged(_)) => self.head_due = Instant::now(),
                 Err(TryRecvError::Empty) => break,
                 Err(TryRecvError::Closed) => self.feed = None,
             }
+        }
+    }
+
+    fn take(&mut self, commit: Commit) {
+        match commit {
+            Commit::Batch { committed_at, .. } if self.changed_at >= Some(committed_at) => {}
+            Commit::Batch { events, committed_at } => {
+                self.sequencer.batch(Batch { events, committed_at: Some(committed_at) });
+            }
+            Commit::Head(head) => self.sequencer.head(head),
+        }
+    }
+
+    /// Takes the store's answer in if it is there, and does not wait for it.
+    async fn look(&mut self) {
+        tokio::select! {
+            biased;
+            answer = answered(&mut self.asked) => {
+                self.asked = None;
+                self.take_answer(answer);
+            }
+            () = std::future::ready(()) => {}
         }
     }
 
@@ -169,7 +266,7 @@ impl LogTail {
         let asking = self.asked.is_some();
         tokio::select! {
             news = receive(&mut self.feed) => match news {
-                Ok(commit) => take(&mut self.sequencer, commit),
+                Ok(commit) => self.take(commit),
                 Err(RecvError::Lagged(_)) => self.head_due = Instant::now(),
                 Err(RecvError::Closed) => self.feed = None,
             },
@@ -191,6 +288,7 @@ impl LogTail {
                 self.pause = None;
                 self.sequencer.head(head.position);
                 self.head_due = Instant::now() + self.config.head_poll;
+                self.compare(head);
             }
             Err(error) => {
                 self.sequencer.unanswered();
@@ -203,18 +301,25 @@ impl LogTail {
     }
 }
 
-impl std::fmt::Debug for LogTail {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("LogTail").field("sequencer", &self.sequencer).finish_non_exhaustive()
+impl LogTail {
+    /// Begins anew where the log's epochs say that it may differ from what was handed out.
+    fn compare(&mut self, LogHead { position, epochs }: LogHead) {
+        let Some(known) = self.epochs.replace(Arc::clone(&epochs)) else { return };
+        let Some(first) = diverging(&known, &epochs) else { return };
+        let after = self.position().min(first.previous());
+        // News that wait, and what was read ahead of them, may be of the life that is over. What
+        // of them is not shows at another look, which comes at once.
+        self.sequencer = Sequencer::new(after);
+        self.sequencer.head(position);
+        self.changed_at = Some(std::time::Instant::now());
+        self.head_due = Instant::now();
+        self.changed = Some(TailEpochs { epochs, after });
     }
 }
 
-fn take(sequencer: &mut Sequencer, commit: Commit) {
-    match commit {
-        Commit::Batch { events, committed_at } => {
-            sequencer.batch(Batch { events, committed_at: Some(committed_at) });
-        }
-        Commit::Head(head) => sequencer.head(head),
+impl std::fmt::Debug for LogTail {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LogTail").field("sequencer", &self.sequencer).finish_non_exhaustive()
     }
 }
 

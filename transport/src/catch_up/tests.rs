@@ -19,6 +19,8 @@ struct Gated {
     log: MemoryStore,
     gate: Semaphore,
     away: AtomicUsize,
+    /// The next reads that panic.
+    broken: AtomicUsize,
     in_flight: AtomicUsize,
     in_flight_max: AtomicUsize,
     order: Mutex<Vec<Target>>,
@@ -40,6 +42,7 @@ impl Gated {
             log,
             gate: Semaphore::new(0),
             away: AtomicUsize::new(0),
+            broken: AtomicUsize::new(0),
             in_flight: AtomicUsize::new(0),
             in_flight_max: AtomicUsize::new(0),
             order: Mutex::default(),
@@ -68,6 +71,9 @@ impl EventStore for Gated {
             self.gate.acquire().await.expect("the gate is never closed").forget();
             self.in_flight.fetch_sub(1, Ordering::SeqCst);
             let less = |away: usize| away.checked_sub(1);
+            if self.broken.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less).is_ok() {
+                panic!("as planned");
+            }
             if self.away.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less).is_ok() {
                 return Err(ReadError::Unavailable);
             }
@@ -97,7 +103,7 @@ impl EventStore for Gated {
 }
 
 fn query(target: Target) -> Arc<Query> {
-    Arc::new(Query { target, types: Vec::new() })
+    Arc::new(Query { generation: Generation::default(), target, types: Vec::new() })
 }
 
 fn at(position: u64) -> GlobalPosition {
@@ -201,4 +207,99 @@ async fn what_is_kept_stays_within_its_bytes() {
     assert!(kept.get(&key(1)).is_some() && kept.get(&key(2)).is_some());
     kept.insert(key(3), page(101));
     assert_eq!((kept.pages.len(), kept.bytes), (0, 0), "too large to keep at all");
+}
+
+/// Yields until `condition` holds; the test's deadline is a number of turns, not a time.
+async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    for _ in 0..1_000_000 {
+        if condition() {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+    panic!("never: {what}");
+}
+
+#[tokio::test]
+async fn only_so_many_pages_wait_and_the_others_wait_to_ask() {
+    let store = Gated::with_events(500).await;
+    let (catch_up, metrics) = store.start(0);
+    let all = query(Target::All);
+    let wanted = PAGES_WAITING_MAX as u64 + REQUESTS_MAX as u64 + 100;
+    let mut asking = JoinSet::new();
+    for page in 0..wanted {
+        let (catch_up, key) = (catch_up.clone(), PageKey::exactly(all.clone(), at(page)));
+        asking.spawn(async move { catch_up.page(key).await.expect("a page") });
+    }
+    eventually("the channel is full", || {
+        let waiting = metrics.waiting_pages.load(Ordering::Relaxed);
+        waiting >= PAGES_WAITING_MAX as u64 && catch_up.requests.capacity() == 0
+    })
+    .await;
+    for _ in 0..1_000 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(metrics.requests.load(Ordering::Relaxed), PAGES_WAITING_MAX as u64);
+    assert_eq!(metrics.waiting_pages.load(Ordering::Relaxed), PAGES_WAITING_MAX as u64);
+    store.gate.add_permits(wanted as usize);
+    assert_eq!(asking.join_all().await.len() as u64, wanted);
+    eventually("nothing waits", || metrics.waiting_pages.load(Ordering::Relaxed) == 0).await;
+}
+
+#[tokio::test]
+async fn a_page_that_nobody_waits_for_any_more_is_not_read() {
+    let store = Gated::with_events(500).await;
+    let (catch_up, metrics) = store.start(0);
+    let mut asking = JoinSet::new();
+    let ask = |asking: &mut JoinSet<u64>, page| {
+        let key = PageKey::exactly(query(Target::All), at(page));
+        let catch_up = catch_up.clone();
+        asking.spawn(async move {
+            catch_up.page(key).await.expect("a page");
+            page
+        })
+    };
+    for page in 0..4 {
+        ask(&mut asking, page);
+    }
+    let given_up = ask(&mut asking, 4);
+    ask(&mut asking, 5);
+    eventually("all are asked for", || metrics.waiting_pages.load(Ordering::Relaxed) == 6).await;
+    given_up.abort();
+    eventually("it is given up", || given_up.is_finished()).await;
+    store.gate.add_permits(6);
+    let mut read = Vec::new();
+    while let Some(page) = asking.join_next().await {
+        read.extend(page.ok());
+    }
+    read.sort_unstable();
+    assert_eq!(read, [0, 1, 2, 3, 5]);
+    assert_eq!(metrics.reads.load(Ordering::Relaxed), 5);
+}
+
+#[tokio::test]
+async fn who_asks_and_goes_again_and_again_leaves_nothing_behind() {
+    let store = Gated::with_events(0).await;
+    let mut scheduler = Scheduler::new(store, 4, 0, Arc::default());
+    let key = PageKey::exactly(query(Target::All), at(0));
+    let (answer, _waits) = oneshot::channel();
+    scheduler.queue(Request { key: key.clone(), answer });
+    for _ in 0..10_000 {
+        let (answer, _) = oneshot::channel();
+        scheduler.queue(Request { key: key.clone(), answer });
+    }
+    assert!(scheduler.waiting[&key].len() <= 16, "{} wait", scheduler.waiting[&key].len());
+}
+
+#[tokio::test]
+async fn a_read_that_dies_is_answered_and_others_go_on() {
+    let store = Gated::with_events(500).await;
+    let (catch_up, metrics) = store.start(0);
+    store.broken.store(1, Ordering::SeqCst);
+    store.gate.add_permits(2);
+    let key = PageKey::exactly(query(Target::All), at(0));
+    let died = catch_up.page(key.clone()).await.expect_err("it died");
+    assert_eq!((died.code(), died.retryable()), ("corrupt", false));
+    assert_eq!(catch_up.page(key).await.expect("a page").events.len(), 500);
+    eventually("nothing waits", || metrics.waiting_pages.load(Ordering::Relaxed) == 0).await;
 }

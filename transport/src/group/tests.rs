@@ -40,7 +40,7 @@ fn key(target: Target, sub: u32) -> GroupKey {
 
 fn hub(log_bytes_max: usize) -> (Hub<Woken>, Arc<WorkerMetrics>) {
     let metrics = Arc::<WorkerMetrics>::default();
-    (Hub::new(at(0), log_bytes_max, metrics.clone()), metrics)
+    (Hub::new(Generation::default(), at(0), log_bytes_max, metrics.clone()), metrics)
 }
 
 /// Positions of the entries that a reader gets from `position` on, or `None` where it has fallen.
@@ -182,4 +182,28 @@ fn a_group_has_one_wait_under_way_however_often_its_frames_fill() {
     let waits: usize =
         (1..=1_000).map(|position| hub.dispatch(&[event(position, "order-1")], None).len()).sum();
     assert!(waits <= 1, "{waits} timers for one group");
+}
+
+#[test]
+fn what_is_held_back_is_counted_and_kept_within_the_budget_when_a_reader_takes_it() {
+    let (mut hub, metrics) = hub(2_000);
+    let mut key = key(Target::All, 1);
+    key.feed.batch.max_delay_ms = Some(10_000);
+    let seat = hub.join(key.clone(), Rc::new(Woken::default()));
+    let events: Vec<_> = (1..=100).map(|position| event(position, "order-1")).collect();
+    hub.dispatch(&events, None);
+    assert_eq!(metrics.held_events.load(Relaxed), 100);
+    // One that comes has what is held back sent at once: as one frame, larger than the budget.
+    hub.attach(seat, at(0));
+    assert_eq!(metrics.held_events.load(Relaxed), 0);
+    assert!(metrics.encoded_bytes.load(Relaxed) > 2_000);
+    assert!(metrics.shared_log_bytes.load(Relaxed) <= 2_000);
+
+    hub.dispatch(&[event(101, "order-1")], None);
+    assert_eq!(metrics.held_events.load(Relaxed), 1);
+    hub.skip_to(at(200));
+    assert_eq!(metrics.held_events.load(Relaxed), 0);
+    hub.dispatch(&[event(201, "order-1")], None);
+    hub.leave(seat);
+    assert_eq!(metrics.held_events.load(Relaxed), 0);
 }

@@ -21,10 +21,14 @@ pub(super) async fn healthz() -> HttpResponse {
     HttpResponse::Ok().json(json!({ "status": "ok" }))
 }
 
-/// 200 while new sessions are welcome and the log can be reached; else 503.
+/// 200 while new sessions are welcome, the log can be reached, and is followed; else 503.
 pub(super) async fn readyz(node: Data<Node>) -> Result<HttpResponse, Refusal> {
     if node.is_draining() {
         return Err(ErrorBody::of(ErrorCode::Closing).into());
+    }
+    if !node.is_following() {
+        let message = "the log is not followed any more";
+        return Err(ErrorBody::new(ErrorCode::Unavailable, message).into());
     }
     let head = node.store_head().await.map_err(|failure| answers::read_error(&failure))?;
     Ok(HttpResponse::Ok().json(json!({ "status": "ready", "head": head })))
@@ -36,7 +40,7 @@ pub(super) async fn metrics(
     node: Data<Node>,
 ) -> Result<HttpResponse, Refusal> {
     authorize(&request, &node)?;
-    let text = node.metrics.render(node.head().get()).map_err(|failure| {
+    let text = node.metrics.render(node.log.head().get()).map_err(|failure| {
         tracing::error!(%failure, "metrics cannot be rendered");
         ErrorBody::of(ErrorCode::Internal)
     })?;
@@ -74,7 +78,7 @@ pub(super) async fn sessions(
     sessions.truncate(limit);
     Ok(HttpResponse::Ok().json(json!({
         "node": node.name,
-        "head": node.head(),
+        "head": node.log.head(),
         "count": node.sessions(),
         "sessions": sessions,
     })))

@@ -91,8 +91,10 @@ pub(super) async fn read_page(
         from: after.or(before).unwrap_or(ReadStart::End),
         ..Read::after(target, GlobalPosition::START, limit)
     };
+    // Before the page is read: whoever takes positions of an epoch's end for an earlier one's starts
+    // over, which does no harm; the reverse would lose events.
+    let epoch = node.log.epochs().last().map(|epoch| epoch.epoch).filter(|_| !by_revision);
     let page = node.fetch(read).await.map_err(|failure| answers::fetch_error(&failure))?;
-    let epoch = (!by_revision).then(|| node.epochs().last().map(|epoch| epoch.epoch)).flatten();
     Ok(HttpResponse::Ok().content_type("application/json").body(render(&page, by_revision, epoch)))
 }
 

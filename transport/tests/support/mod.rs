@@ -2,6 +2,8 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test uses what it needs")]
 
+pub mod rewindable;
+
 use std::{
     net::SocketAddr,
     sync::{Arc, mpsc},
@@ -44,6 +46,8 @@ pub struct Setup {
     pub token: Option<String>,
     pub untuned: bool,
     pub workers: usize,
+    /// Instead of a log in a file.
+    pub store: Option<Arc<dyn EventStore>>,
 }
 
 impl Server {
@@ -65,11 +69,18 @@ impl Server {
         let thread = std::thread::spawn(move || {
             System::new().block_on(async move {
                 let runtime = DatabaseRuntime::new(2).expect("threads");
-                let store = runtime
-                    .run(async move { SqliteStore::open(&path, SqliteOptions::serve()).await })
-                    .await
-                    .expect("a fresh log");
-                let store: Arc<dyn EventStore> = Arc::new(store);
+                let store: Arc<dyn EventStore> =
+                    match setup.store {
+                        Some(store) => store,
+                        None => Arc::new(
+                            runtime
+                                .run(async move {
+                                    SqliteStore::open(&path, SqliteOptions::serve()).await
+                                })
+                                .await
+                                .expect("a fresh log"),
+                        ),
+                    };
                 let tidewire = Tidewire::builder(store.clone())
                     .config(setup.config)
                     .token(setup.token)

@@ -71,6 +71,12 @@ impl FrameDecoder {
         Self { limits, frame: None, partial: None }
     }
 
+    /// Changes the largest message, all fragments together, in bytes. Counts for frames whose
+    /// headers are read from now on.
+    pub const fn limit(&mut self, message_bytes: u64) {
+        self.limits.message_bytes = message_bytes;
+    }
+
     /// Takes the next message out of `buf`, or `None` when it needs more bytes. Call it until
     /// then: one read may bring many messages.
     ///

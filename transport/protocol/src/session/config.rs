@@ -44,8 +44,11 @@ fn same(expected: &str, token: &str) -> bool {
 /// What a session allows; told to the client in `welcome`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// The largest message, in bytes. The frame decoder has to be given the same number.
+    /// The largest message, in bytes.
     pub message_bytes: usize,
+    /// The largest message before `hello` has been accepted, in bytes. Anybody may open a session,
+    /// and has this much of memory for it; it bounds how much a `hello` can subscribe to.
+    pub opening_message_bytes: usize,
     /// The most open subscriptions.
     pub subscriptions: usize,
     /// The most unanswered requests before reading pauses.
@@ -60,6 +63,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             message_bytes: 1 << 20,
+            opening_message_bytes: 256 << 10,
             subscriptions: 100,
             requests: 64,
             append_events: 1000,

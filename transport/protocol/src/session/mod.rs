@@ -306,6 +306,16 @@ impl Session {
         }
     }
 
+    /// The largest message that may come next, in bytes. The frame decoder has to be given this
+    /// number ([`FrameDecoder::limit`](crate::frame::FrameDecoder::limit)) before each message.
+    pub fn message_bytes_max(&self) -> usize {
+        let limits = &self.config.limits;
+        match self.phase {
+            Phase::Opening => limits.opening_message_bytes.min(limits.message_bytes),
+            _ => limits.message_bytes,
+        }
+    }
+
     /// Whether the session is over: [`Output::Close`] was handed out, or waits to be polled.
     pub fn is_closed(&self) -> bool {
         self.phase == Phase::Closed
