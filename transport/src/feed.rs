@@ -94,6 +94,15 @@ impl Feed {
         hub.last().distance_from(self.position)
     }
 
+    /// Whether moving on is work of the kind that sessions take turns at.
+    pub(crate) fn takes_turns(&self) -> bool {
+        match &self.source {
+            Source::Live(_) | Source::Failed => false,
+            Source::Waiting(slot) => slot.get().is_some(),
+            Source::Page { .. } | Source::Seeking => true,
+        }
+    }
+
     /// Moves on until it has a frame, waits, or has news for the session.
     pub(crate) fn pull(&mut self, session: &Rc<SessionCell>) -> (Option<Bytes>, Option<Input>) {
         let worker = session.worker();

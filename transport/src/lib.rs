@@ -35,6 +35,7 @@ mod server;
 mod session_actor;
 mod session_cell;
 mod short_log;
+mod turns;
 mod websocket;
 mod worker;
 

@@ -157,6 +157,11 @@ impl Collector for Scrape {
                 m.sum_gauge(|w| &w.encoded_page_bytes),
             ),
             (
+                "tidewire_sessions_awaiting_turn",
+                "Sessions that could catch up and wait for others to do so first",
+                m.sum_gauge(|w| &w.sessions_awaiting_turn),
+            ),
+            (
                 "tidewire_catch_up_kept_bytes",
                 "Catch-up pages kept for all workers",
                 m.catch_up.kept_bytes.load(Relaxed) as i64,

@@ -29,6 +29,7 @@ use crate::{
     gather::Gather,
     group::{GroupKey, Member},
     registry::{SessionDescription, Traffic},
+    turns::{WRITES_A_TURN, Waits},
     worker::Worker,
 };
 
@@ -40,6 +41,8 @@ pub(crate) struct SessionCell {
     worker: Rc<Worker>,
     info: SessionInfo,
     state: RefCell<State>,
+    /// Its turn at catching up.
+    catch_up_turn: Cell<Turn>,
     /// Wakes the socket's body when it waits for something to write.
     body: Cell<Option<Waker>>,
     /// Wakes the session's actor when it has something to do.
@@ -107,6 +110,26 @@ impl Member for SessionCell {
     }
 }
 
+/// A session's turn at catching up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    NotAsked,
+    Asked,
+    /// With so many writes left.
+    Mine(u32),
+}
+
+impl Waits for SessionCell {
+    fn turn(&self) -> bool {
+        if self.is_gone() {
+            return false;
+        }
+        self.catch_up_turn.set(Turn::Mine(WRITES_A_TURN));
+        self.wake();
+        true
+    }
+}
+
 /// What the socket's body does next.
 pub(crate) enum Chunk {
     /// Writes this.
@@ -154,6 +177,7 @@ impl SessionCell {
                 messages_in: 0,
                 messages_out: 0,
             }),
+            catch_up_turn: Cell::new(Turn::NotAsked),
             body: Cell::new(None),
             actor: Cell::new(None),
         })
@@ -337,7 +361,14 @@ impl SessionCell {
             }
         }
 
-        match chunk.finish() {
+        let chunk = chunk.finish();
+        if let Turn::Mine(writes) = self.catch_up_turn.get() {
+            let goes_on = chunk.is_some() && writes > 1;
+            let turn = if goes_on { Turn::Mine(writes - 1) } else { Turn::NotAsked };
+            self.catch_up_turn.set(turn);
+        }
+
+        match chunk {
             Some(mut bytes) => {
                 // In pieces, so that progress is seen and actix-http's buffer stays small.
                 if bytes.len() > 2 * bytes_max {
@@ -375,6 +406,9 @@ impl SessionCell {
                 break;
             }
             state.turn = (state.turn + 1) % state.feeds.len();
+            if state.feeds[state.turn].takes_turns() && !self.has_turn() {
+                continue;
+            }
             let (frame, news) = state.feeds[state.turn].pull(self);
             if let Some(news) = news {
                 self.feed(state, news);
@@ -384,6 +418,15 @@ impl SessionCell {
             }
         }
         None
+    }
+
+    /// Whether it is this session's turn to catch up; asks for one where it has not yet.
+    fn has_turn(self: &Rc<Self>) -> bool {
+        if self.catch_up_turn.get() == Turn::NotAsked {
+            let at_once = self.worker.turns.ask(self);
+            self.catch_up_turn.set(if at_once { Turn::Mine(WRITES_A_TURN) } else { Turn::Asked });
+        }
+        matches!(self.catch_up_turn.get(), Turn::Mine(_))
     }
 
     /// Tells the session what happened and performs its outputs.

@@ -28,6 +28,7 @@ use crate::{
     node::Node,
     pages::{EncodedPage, PageShelf, PageSlot},
     session_cell::SessionCell,
+    turns::Turns,
 };
 
 thread_local! {
@@ -44,6 +45,7 @@ pub(crate) struct Worker {
     pub(crate) hub: RefCell<Hub<SessionCell>>,
     shelf: RefCell<PageShelf<SessionCell>>,
     sessions: RefCell<Slab<Rc<SessionCell>>>,
+    pub(crate) turns: Rc<Turns<SessionCell>>,
     /// The page reads that this worker waits for. They end with the worker.
     page_reads: RefCell<JoinSet<()>>,
 }
@@ -68,6 +70,7 @@ impl Worker {
                 node.config.encoded_page_bytes_max,
                 metrics.clone(),
             )),
+            turns: Turns::new(metrics.clone()),
             metrics,
             sessions: RefCell::default(),
             page_reads: RefCell::default(),

@@ -212,11 +212,6 @@ impl Tally {
         timeout(within, work).await.unwrap_or(Ok(false))
     }
 
-    /// Whether there are `sessions`, all of them live.
-    pub(super) fn all_live(&self, sessions: usize) -> bool {
-        self.live.get() == sessions
-    }
-
     /// Forgets what was received so far; positions go on.
     pub(super) fn begin_round(&self) {
         self.received.take();

@@ -1,8 +1,15 @@
 //! `tidewire bench herd`: very many sessions come back at once, each far behind.
 
-use std::time::{Duration, Instant};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use hdrhistogram::Histogram;
 use serde_json::json;
 
@@ -77,13 +84,13 @@ pub(super) async fn run(args: Args, pins: Pins) -> Result<()> {
     let quiet = Duration::from_secs_f64(args.seconds);
 
     let Measured { child: server, .. } = &args.launch.start(pins.server).await?;
+    let appends = Appends { address: server.address, payload: args.payload, rate: args.rate };
     let mut feed = LogFeed::open(server.address, args.payload).await?;
     let base = feed.base();
     fill(&mut feed, args.events).await?;
-    append_for(&mut feed, args.rate, Duration::from_secs(1).min(quiet), || false).await?;
-    feed.take_latency();
-    append_for(&mut feed, args.rate, quiet, || false).await?;
-    let before = feed.take_latency();
+    drop(feed);
+    appends.run(Duration::from_secs(1).min(quiet), Arc::default()).await?;
+    let before = appends.run(quiet, Arc::default()).await?.latency;
 
     let reads = metric(server.address, PAGE_READS).await?;
     let cpu = server.cpu()?;
@@ -92,17 +99,21 @@ pub(super) async fn run(args: Args, pins: Pins) -> Result<()> {
     let tally = crowd.tally.clone();
     let start = Instant::now();
     let patience = Duration::from_secs(args.patience);
+    let all_live = Arc::new(AtomicBool::new(false));
     let (joined, appended) = tokio::join!(
         async {
-            crowd.join(server.address, sessions, Begin::Start).await?;
-            crowd.live(patience).await
+            let joined = async {
+                crowd.join(server.address, sessions, Begin::Start).await?;
+                crowd.live(patience).await
+            };
+            let joined = joined.await;
+            all_live.store(true, Ordering::Relaxed);
+            (joined, start.elapsed())
         },
-        append_for(&mut feed, args.rate, patience, || tally.all_live(sessions)),
+        appends.run(patience, all_live.clone()),
     );
-    let took = start.elapsed();
-    appended?;
-    let during = feed.take_latency();
-    let head = feed.head();
+    let (joined, took) = joined;
+    let Appended { latency: during, head } = appended?;
     tally.everybody_has(head, SETTLE).await?;
     joined?;
     let reads = metric(server.address, PAGE_READS).await? - reads;
@@ -114,8 +125,7 @@ pub(super) async fn run(args: Args, pins: Pins) -> Result<()> {
     let pages = head.div_ceil(PAGE_EVENTS);
     drop(crowd);
     gone(server).await?;
-    append_for(&mut feed, args.rate, quiet, || false).await?;
-    let after = feed.take_latency();
+    let after = appends.run(quiet, Arc::default()).await?.latency;
 
     let p99 = |latency: &Histogram<u64>| latency.value_at_quantile(0.99) as f64 / 1e3;
     let mut alone = before.clone();
@@ -193,29 +203,58 @@ async fn fill(feed: &mut LogFeed, events: u64) -> Result<()> {
     Ok(())
 }
 
-/// Appends at `rate` for as long as `length`, or until `done`; then waits for the answers.
-async fn append_for(
-    feed: &mut LogFeed,
+/// Single appends at a steady rate, from a thread of their own: on that of the crowd they would wait
+/// for all that the crowd has to read, and that would count as the server's doing.
+#[derive(Debug, Clone, Copy)]
+struct Appends {
+    address: SocketAddr,
+    payload: usize,
     rate: f64,
-    length: Duration,
-    done: impl Fn() -> bool,
-) -> Result<()> {
-    let (start, between) = (Instant::now(), Duration::from_secs_f64(1.0 / rate));
-    let mut next = start;
-    while start.elapsed() < length && !done() {
-        tokio::time::sleep_until(next.into()).await;
-        feed.append_together(1).await?;
-        next = (next + between).max(Instant::now() - between);
-        // Held up, appends wait rather than pile up.
-        feed.answered_but(32, SETTLE).await?;
-    }
-    feed.answered_but(0, SETTLE).await
 }
 
-/// Waits until the server has only the connection for appends.
+/// What became of appends.
+struct Appended {
+    latency: Histogram<u64>,
+    /// The last position after them.
+    head: u64,
+}
+
+impl Appends {
+    /// Appends for as long as `length`, or until `done`; then waits for the answers.
+    async fn run(self, length: Duration, done: Arc<AtomicBool>) -> Result<Appended> {
+        let (answer, appended) = tokio::sync::oneshot::channel();
+        std::thread::Builder::new().name("appends".to_owned()).spawn(move || {
+            // Nobody waits for it any more where the benchmark has failed.
+            let _ = answer.send(self.run_here(length, &done));
+        })?;
+        appended.await.context("the thread of the appends has died")?
+    }
+
+    fn run_here(self, length: Duration, done: &AtomicBool) -> Result<Appended> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let local = tokio::task::LocalSet::new();
+        local.block_on(&runtime, async {
+            let mut feed = LogFeed::open(self.address, self.payload).await?;
+            let between = Duration::from_secs_f64(1.0 / self.rate);
+            let start = Instant::now();
+            let mut next = start;
+            while start.elapsed() < length && !done.load(Ordering::Relaxed) {
+                tokio::time::sleep_until(next.into()).await;
+                feed.append_together(1).await?;
+                next = (next + between).max(Instant::now() - between);
+                // Held up, appends wait rather than pile up.
+                feed.answered_but(32, SETTLE).await?;
+            }
+            feed.answered_but(0, SETTLE).await?;
+            Ok(Appended { latency: feed.take_latency(), head: feed.head() })
+        })
+    }
+}
+
+/// Waits until the server has no sessions.
 async fn gone(server: &Child) -> Result<()> {
     let deadline = Instant::now() + SETTLE;
-    while metric(server.address, "tidewire_sessions").await? > 1.0 {
+    while metric(server.address, "tidewire_sessions").await? > 0.0 {
         if Instant::now() > deadline {
             bail!("the server still has sessions that have left");
         }

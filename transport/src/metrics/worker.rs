@@ -42,6 +42,7 @@ pub(crate) struct WorkerMetrics {
     pub(crate) shared_log_bytes: AtomicI64,
     pub(crate) encoded_page_bytes: AtomicI64,
     pub(crate) held_events: AtomicI64,
+    pub(crate) sessions_awaiting_turn: AtomicI64,
     pub(crate) log_restarts: AtomicU64,
     pub(crate) events_delivered: AtomicU64,
     pub(crate) frames_sent: AtomicU64,
