@@ -282,7 +282,9 @@ impl Client {
 
     /// The next message, which has to be of type `kind`; heartbeats are passed over.
     pub async fn expect(&mut self, kind: &str) -> Value {
+        let deadline = Instant::now() + DEADLINE;
         loop {
+            assert!(Instant::now() < deadline, "nothing but heartbeats instead of {kind}");
             let message = self.message().await;
             if message["type"] == "heartbeat" && kind != "heartbeat" {
                 continue;
