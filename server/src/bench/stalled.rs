@@ -33,13 +33,13 @@ pub(super) struct Args {
     #[arg(long, default_value_t = 100.0)]
     rate: f64,
     /// Seconds a round
-    #[arg(long, default_value_t = 10.0)]
+    #[arg(long, default_value_t = 15.0)]
     seconds: f64,
     /// Rounds of each kind
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
     rounds: u16,
-    /// Bytes of each event's payload
-    #[arg(long, default_value_t = 250)]
+    /// Bytes of each event's payload: a round has to be more than the kernel keeps for a socket
+    #[arg(long, default_value_t = 6000)]
     payload: usize,
     /// Print one JSON object
     #[arg(long)]
