@@ -1,0 +1,133 @@
+//! What goes into the client's state machine and what comes out of it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tidewire_eventstore::{GlobalPosition, RecordedEvent, Revision, StreamName};
+use uuid::Uuid;
+
+use super::{AppendKey, FetchKey, Page};
+use crate::{
+    codes::{CloseCode, ErrorBody},
+    messages::{ResetReason, Sub, Welcome},
+};
+
+/// Where a client stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum State {
+    /// Not connected, and not trying to be.
+    Disconnected,
+    /// The first attempt is under way.
+    Connecting,
+    /// The server has said `welcome`.
+    Connected,
+    /// The connection was lost, or could not be made; the next attempt waits or is under way.
+    Reconnecting {
+        /// Which attempt in a row this is, counted from 1.
+        attempt: u32,
+        /// How long it waits.
+        delay: Duration,
+    },
+    /// The client has given up: the code that ended the last connection.
+    Failed(CloseCode),
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum ClientInput {
+    /// The socket that [`ClientOutput::Connect`] asked for is open.
+    Opened,
+    /// A text message came in.
+    Text(Bytes),
+    /// Something else came in, such as a Ping frame: a sign of life.
+    Heard,
+    /// The socket is closed, or could not be opened. Without a Close frame: [`CloseCode::ABNORMAL`].
+    Lost(CloseCode),
+    /// A timer is due ([`ClientCore::next_timeout`](super::ClientCore::next_timeout)).
+    Timeout,
+}
+
+/// What to do.
+#[derive(Debug, PartialEq)]
+pub enum ClientOutput {
+    /// Open a socket, then hand in [`ClientInput::Opened`] or [`ClientInput::Lost`].
+    Connect,
+    /// Send a text message.
+    Send(Bytes),
+    /// Close the socket, if there is one. No input of it may follow.
+    Disconnect(CloseCode),
+    /// The client's state has changed.
+    State(State),
+    /// The next event of a subscription.
+    Event {
+        /// The subscription.
+        sub: Sub,
+        /// The event.
+        event: RecordedEvent,
+    },
+    /// News of a subscription, in order with its events.
+    Notice {
+        /// The subscription.
+        sub: Sub,
+        /// The news.
+        notice: Notice,
+    },
+    /// An append is settled; there is exactly one of these for each.
+    Settled {
+        /// The append.
+        key: AppendKey,
+        /// What became of it.
+        result: Result<Settled, ErrorBody>,
+    },
+    /// A fetch is answered; there is exactly one of these for each.
+    Fetched {
+        /// The fetch.
+        key: FetchKey,
+        /// The page, or why there is none.
+        result: Result<Page, ErrorBody>,
+    },
+    /// The server has spoken of itself.
+    Welcome(Box<Welcome>),
+    /// The server answered an error that belongs to nothing in particular.
+    Complaint(Box<ErrorBody>),
+}
+
+/// Where an append was recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settled {
+    /// The stream.
+    pub stream: StreamName,
+    /// The revision of its last event.
+    pub revision: Revision,
+    /// The position of its last event.
+    pub position: GlobalPosition,
+}
+
+/// News of a subscription.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Notice {
+    /// It is open: every matching event past `after` will come.
+    Subscribed {
+        /// Where it begins.
+        after: GlobalPosition,
+        /// The epoch in which positions count from now on.
+        epoch: Uuid,
+        /// Whether it went on from a position.
+        resumed: bool,
+    },
+    /// Everything matching up to here was emitted, though the last event may be older.
+    Position(GlobalPosition),
+    /// It has caught up.
+    Live(GlobalPosition),
+    /// It has fallen behind and catches up; nothing is lost.
+    Behind {
+        /// Everything matching up to here was emitted.
+        position: GlobalPosition,
+        /// How many positions lie between that and the head.
+        lag: u64,
+    },
+    /// Forget everything derived from it: it begins anew with the first event there is.
+    Reset(ResetReason),
+    /// It is over; nothing follows. Without an error it was unsubscribed.
+    Ended(Option<Box<ErrorBody>>),
+}
