@@ -83,6 +83,7 @@ async fn a_drain_says_goodbye_with_a_spread_and_closes() {
     assert_eq!(server.handshake(&[]).await.err(), Some(503));
     assert_eq!(server.http("GET", "/readyz", None).await.0, 503);
     assert_eq!(server.http("GET", "/healthz", None).await.0, 200);
+    assert_eq!(server.http("HEAD", "/healthz", None).await.0, 200);
 }
 
 #[tokio::test]

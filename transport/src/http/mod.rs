@@ -11,7 +11,7 @@ mod refusal;
 mod streams;
 
 use actix_web::{
-    HttpRequest, HttpResponse, ResponseError,
+    HttpRequest, HttpResponse, ResponseError, guard,
     http::{StatusCode, header},
     web,
 };
@@ -35,10 +35,15 @@ pub(crate) fn routes(config: &mut web::ServiceConfig) {
                 .route(web::get().to(streams::read)),
         )
         .service(resource("/events").route(web::get().to(events::read)))
-        .service(resource("/healthz").route(web::get().to(admin::healthz)))
-        .service(resource("/readyz").route(web::get().to(admin::readyz)))
+        .service(resource("/healthz").route(get_or_head().to(admin::healthz)))
+        .service(resource("/readyz").route(get_or_head().to(admin::readyz)))
         .service(resource("/metrics").route(web::get().to(admin::metrics)))
         .service(resource("/sessions").route(web::get().to(admin::sessions)));
+}
+
+/// Load balancers ask with either.
+fn get_or_head() -> actix_web::Route {
+    web::route().guard(guard::Any(guard::Get()).or(guard::Head()))
 }
 
 /// Answers 404 as Tidewire answers every error; for [`App::default_service`](actix_web::App).
