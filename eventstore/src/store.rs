@@ -15,8 +15,8 @@ use tokio::sync::{broadcast, oneshot};
 use uuid::Uuid;
 
 use crate::{
-    AppendError, Category, EventType, ExpectedRevision, GlobalPosition, NewEvent, ReadError,
-    RecordedEvent, Revision, StoreStats, StreamName, Timestamp,
+    AppendError, Category, ConsumerStore, EventType, ExpectedRevision, GlobalPosition, NewEvent,
+    ReadError, RecordedEvent, Revision, StoreStats, StreamName, Timestamp,
 };
 
 /// A boxed future, so that stores can stand behind `dyn EventStore`.
@@ -61,6 +61,9 @@ pub trait EventStore: Send + Sync + 'static {
     ///
     /// [`ReadError::Unavailable`] while the database is away.
     fn begin_epoch(&self) -> BoxFuture<'_, Result<LogEpoch, ReadError>>;
+
+    /// The durable consumers of this log.
+    fn consumers(&self) -> Arc<dyn ConsumerStore>;
 
     /// Stops the writer after what it has queued, and closes the database.
     fn close(&self) -> BoxFuture<'_, ()>;

@@ -13,9 +13,9 @@ use std::{
 
 use futures_util::StreamExt as _;
 use tidewire_eventstore::{
-    Append, AppendError, BoxFuture, CommitFeed, EventStore, EventType, ExpectedRevision,
-    GlobalPosition, Limits, LogEpoch, LogHead, LogTail, MemoryStore, NewEvent, Page, PendingAppend,
-    Read, ReadError, StreamName, TailConfig, Target, follow,
+    Append, AppendError, BoxFuture, CommitFeed, ConsumerStore, EventStore, EventType,
+    ExpectedRevision, GlobalPosition, Limits, LogEpoch, LogHead, LogTail, MemoryStore, NewEvent,
+    Page, PendingAppend, Read, ReadError, StreamName, TailConfig, Target, follow,
 };
 
 /// A store whose reads fail while it is away, and whose feed may be deaf.
@@ -67,6 +67,10 @@ impl EventStore for Unsteady {
 
     fn begin_epoch(&self) -> BoxFuture<'_, Result<LogEpoch, ReadError>> {
         self.store.begin_epoch()
+    }
+
+    fn consumers(&self) -> Arc<dyn ConsumerStore> {
+        self.store.consumers()
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

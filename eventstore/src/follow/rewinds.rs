@@ -12,9 +12,9 @@ use uuid::Uuid;
 
 use super::{LogTail, TailBatch, TailConfig, TailNews, follow};
 use crate::{
-    Append, AppendError, BoxFuture, Commit, CommitFeed, EventId, EventStore, EventType,
-    GlobalPosition, LogEpoch, LogHead, Page, Payload, PendingAppend, Read, ReadError, ReadStart,
-    RecordedEvent, Revision, StreamName, Target, Timestamp,
+    Append, AppendError, BoxFuture, Commit, CommitFeed, ConsumerStore, EventId, EventStore,
+    EventType, GlobalPosition, LogEpoch, LogHead, Page, Payload, PendingAppend, Read, ReadError,
+    ReadStart, RecordedEvent, Revision, StreamName, Target, Timestamp,
 };
 
 /// A log that can be cut and changed at will. Who recorded an event stands in its stream's name.
@@ -105,6 +105,10 @@ impl EventStore for Rewindable {
 
     fn begin_epoch(&self) -> BoxFuture<'_, Result<LogEpoch, ReadError>> {
         Box::pin(async { Err(ReadError::Unavailable) })
+    }
+
+    fn consumers(&self) -> Arc<dyn ConsumerStore> {
+        panic!("nobody asks for consumers")
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

@@ -7,8 +7,8 @@ use std::sync::{
 
 use futures_util::future::join_all;
 use tidewire_eventstore::{
-    Append, AppendError, BoxFuture, CommitFeed, ExpectedRevision, LogEpoch, LogHead, MemoryStore,
-    NewEvent, Page, PendingAppend, StoreStats, StreamName,
+    Append, AppendError, BoxFuture, CommitFeed, ConsumerStore, ExpectedRevision, LogEpoch, LogHead,
+    MemoryStore, NewEvent, Page, PendingAppend, StoreStats, StreamName,
 };
 use tokio::sync::Semaphore;
 
@@ -91,6 +91,10 @@ impl EventStore for Gated {
 
     fn begin_epoch(&self) -> BoxFuture<'_, Result<LogEpoch, ReadError>> {
         self.log.begin_epoch()
+    }
+
+    fn consumers(&self) -> Arc<dyn ConsumerStore> {
+        self.log.consumers()
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

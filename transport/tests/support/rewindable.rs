@@ -7,9 +7,9 @@ use std::sync::{
 };
 
 use tidewire_eventstore::{
-    Append, AppendError, BoxFuture, Commit, CommitFeed, EventStore, ExpectedRevision,
-    GlobalPosition, LogEpoch, LogHead, MemoryStore, NewEvent, Page, PendingAppend, Read, ReadError,
-    StoreStats, Target, Timestamp,
+    Append, AppendError, BoxFuture, Commit, CommitFeed, ConsumerStore, EventStore,
+    ExpectedRevision, GlobalPosition, LogEpoch, LogHead, MemoryStore, NewEvent, Page,
+    PendingAppend, Read, ReadError, StoreStats, Target, Timestamp,
 };
 use tokio::sync::{broadcast, watch};
 use uuid::Uuid;
@@ -176,6 +176,10 @@ impl EventStore for Rewindable {
 
     fn begin_epoch(&self) -> BoxFuture<'_, Result<LogEpoch, ReadError>> {
         Box::pin(async { Err(ReadError::Unavailable) })
+    }
+
+    fn consumers(&self) -> Arc<dyn ConsumerStore> {
+        self.now().0.consumers()
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
