@@ -29,6 +29,8 @@ mod admission;
 #[cfg(feature = "store")]
 mod error;
 #[cfg(feature = "store")]
+mod execution;
+#[cfg(feature = "store")]
 mod follow;
 #[cfg(feature = "store")]
 mod json;
@@ -57,6 +59,8 @@ mod writer_faults;
 
 #[cfg(feature = "store")]
 pub use error::{AppendError, ReadError};
+#[cfg(feature = "store")]
+pub use execution::{Executed, Execution, InputDigest, PendingExecution};
 #[cfg(feature = "store")]
 pub use follow::{LogTail, TailBatch, TailConfig, TailEpochs, TailNews, follow};
 #[cfg(feature = "store")]

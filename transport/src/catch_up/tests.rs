@@ -7,7 +7,7 @@ use std::sync::{
 
 use futures_util::future::join_all;
 use tidewire_eventstore::{
-    Append, AppendError, BoxFuture, CommitFeed, ExpectedRevision, LogEpoch, LogHead, MemoryStore,
+    Append, AppendError, BoxFuture, CommandKey, CommandName, Executed, Execution, PendingExecution, CommitFeed, ExpectedRevision, LogEpoch, LogHead, MemoryStore,
     NewEvent, Page, PendingAppend, StoreStats, StreamName,
 };
 use tokio::sync::Semaphore;
@@ -61,6 +61,18 @@ impl Gated {
 impl EventStore for Gated {
     fn append(&self, append: Append) -> Result<PendingAppend, AppendError> {
         self.log.append(append)
+    }
+
+    fn execute(&self, execution: Execution) -> Result<PendingExecution, AppendError> {
+        self.log.execute(execution)
+    }
+
+    fn command_result(
+        &self,
+        name: &CommandName,
+        key: &CommandKey,
+    ) -> BoxFuture<'_, Result<Option<Executed>, ReadError>> {
+        self.log.command_result(name, key)
     }
 
     fn read(&self, read: Read) -> BoxFuture<'_, Result<Page, ReadError>> {

@@ -7,7 +7,7 @@ use std::sync::{
 };
 
 use tidewire_eventstore::{
-    Append, AppendError, BoxFuture, Commit, CommitFeed, EventStore, ExpectedRevision,
+    Append, AppendError, BoxFuture, CommandKey, CommandName, Executed, Execution, PendingExecution, Commit, CommitFeed, EventStore, ExpectedRevision,
     GlobalPosition, LogEpoch, LogHead, MemoryStore, NewEvent, Page, PendingAppend, Read, ReadError,
     StoreStats, Target, Timestamp,
 };
@@ -141,6 +141,19 @@ impl Rewindable {
 impl EventStore for Rewindable {
     fn append(&self, append: Append) -> Result<PendingAppend, AppendError> {
         self.now().0.append(append)
+    }
+
+    fn execute(&self, execution: Execution) -> Result<PendingExecution, AppendError> {
+        self.now().0.execute(execution)
+    }
+
+    fn command_result(
+        &self,
+        name: &CommandName,
+        key: &CommandKey,
+    ) -> BoxFuture<'_, Result<Option<Executed>, ReadError>> {
+        let (store, name, key) = (self.now().0, name.clone(), key.clone());
+        Box::pin(async move { store.command_result(&name, &key).await })
     }
 
     fn read(&self, read: Read) -> BoxFuture<'_, Result<Page, ReadError>> {
