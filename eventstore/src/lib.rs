@@ -31,6 +31,8 @@ mod consumer;
 #[cfg(feature = "store")]
 mod error;
 #[cfg(feature = "store")]
+mod execution;
+#[cfg(feature = "store")]
 mod follow;
 #[cfg(feature = "store")]
 mod json;
@@ -65,6 +67,8 @@ pub use consumer::{
 };
 #[cfg(feature = "store")]
 pub use error::{AppendError, ReadError};
+#[cfg(feature = "store")]
+pub use execution::{Executed, Execution, InputDigest, PendingExecution};
 #[cfg(feature = "store")]
 pub use follow::{LogTail, TailBatch, TailConfig, TailEpochs, TailNews, follow};
 #[cfg(feature = "store")]

@@ -14,10 +14,11 @@ use uuid::Uuid;
 
 use self::consumers::MemoryConsumers;
 use crate::{
-    Append, AppendError, BoxFuture, Category, CommitFeed, ConsumerStore, Direction, EventId,
-    EventStore, GlobalPosition, Limits, LogEpoch, LogHead, Page, PendingAppend, Read, ReadError,
-    ReadStart, RecordedEvent, Revision, StoreStats, StreamName, Target, Timestamp,
-    plan::{self, LogState, Plan, REQUESTS_KEPT_MICROS, Request, RequestRow},
+    Append, AppendError, BoxFuture, Category, CommandKey, CommandName, CommitFeed, ConsumerStore,
+    Direction, EventId, EventStore, Executed, Execution, GlobalPosition, Limits, LogEpoch, LogHead,
+    Page, PendingAppend, PendingExecution, Read, ReadError, ReadStart, RecordedEvent, Revision,
+    StoreStats, StreamName, Target, Timestamp,
+    plan::{self, CommandRow, LogState, Plan, REQUESTS_KEPT_MICROS, Request, RequestRow},
     writer::{Away, Backend, CommitError, Writer},
 };
 
@@ -61,6 +62,22 @@ impl Default for MemoryStore {
 impl EventStore for MemoryStore {
     fn append(&self, append: Append) -> Result<PendingAppend, AppendError> {
         self.writer.append(append)
+    }
+
+    fn execute(&self, execution: Execution) -> Result<PendingExecution, AppendError> {
+        self.writer.execute(execution)
+    }
+
+    fn command_result(
+        &self,
+        name: &CommandName,
+        key: &CommandKey,
+    ) -> BoxFuture<'_, Result<Option<Executed>, ReadError>> {
+        let command = (name.clone(), key.clone());
+        Box::pin(async move {
+            let log = reading(&self.log);
+            Ok(log.commands.get(&command).map(|row| row.executed(true)))
+        })
     }
 
     fn read(&self, read: Read) -> BoxFuture<'_, Result<Page, ReadError>> {
@@ -127,7 +144,14 @@ impl Backend for MemoryBackend {
     }
 
     async fn resolve(&mut self, plan: &Plan) -> Result<bool, Away> {
-        Ok(reading(&self.log).head() > plan.head)
+        let log = reading(&self.log);
+        Ok(match plan.commands.first() {
+            Some(row) => {
+                let recorded = log.commands.get(&(row.name.clone(), row.key.clone()));
+                recorded.is_some_and(|recorded| recorded.execution == row.execution)
+            }
+            None => log.head() > plan.head,
+        })
     }
 
     async fn reconnect(&mut self) -> Result<(), Away> {
@@ -149,6 +173,9 @@ struct Log {
     requests: HashMap<EventId, RequestRow>,
     /// The ids in `requests`, oldest first.
     requests_by_age: VecDeque<(Timestamp, EventId)>,
+    commands: HashMap<(CommandName, CommandKey), CommandRow>,
+    /// The names and keys in `commands`, oldest first.
+    commands_by_age: VecDeque<(Timestamp, (CommandName, CommandKey))>,
     epochs: Vec<LogEpoch>,
 }
 
@@ -160,6 +187,8 @@ impl Log {
             categories: HashMap::new(),
             requests: HashMap::new(),
             requests_by_age: VecDeque::new(),
+            commands: HashMap::new(),
+            commands_by_age: VecDeque::new(),
             epochs: vec![new_epoch(GlobalPosition::START.next())],
         }
     }
@@ -174,10 +203,16 @@ impl Log {
             Some((stream.clone(), Revision::new(events.checked_sub(1)?)))
         };
         let recorded = |id| Some((id, self.requests.get(&id)?.clone()));
+        let executed = |(name, key): (&CommandName, &CommandKey)| {
+            let command = (name.clone(), key.clone());
+            let row = self.commands.get(&command)?.clone();
+            Some((command, row))
+        };
         LogState {
             head: self.head(),
             revisions: plan::streams(group).into_iter().filter_map(revision).collect(),
             recorded: plan::client_ids(group).into_iter().filter_map(recorded).collect(),
+            commands: plan::command_keys(group).into_iter().filter_map(executed).collect(),
         }
     }
 
@@ -188,14 +223,23 @@ impl Log {
             self.categories.entry(event.stream.category()).or_default().push(at);
             self.events.push(event.clone());
         }
-        let now = Timestamp::now();
+        let now = plan.recorded_at;
         for row in &plan.requests {
             self.requests.insert(row.id, row.clone());
             self.requests_by_age.push_back((now, row.id));
         }
+        for row in &plan.commands {
+            let command = (row.name.clone(), row.key.clone());
+            self.commands.insert(command.clone(), row.clone());
+            self.commands_by_age.push_back((now, command));
+        }
         let kept_since = Timestamp::from_micros(now.as_micros() - REQUESTS_KEPT_MICROS);
         while let Some((_, id)) = self.requests_by_age.pop_front_if(|(at, _)| *at < kept_since) {
             self.requests.remove(&id);
+        }
+        while let Some((_, command)) = self.commands_by_age.pop_front_if(|(at, _)| *at < kept_since)
+        {
+            self.commands.remove(&command);
         }
     }
 

@@ -14,6 +14,7 @@
 //! [`conformance_tests!`]: crate::conformance_tests
 
 pub mod append;
+pub mod commands;
 mod consumer;
 pub mod follow;
 pub mod idempotency;
@@ -115,6 +116,18 @@ macro_rules! conformance_tests {
                 an_append_that_was_refused_may_be_sent_again,
                 repeats_at_the_same_time_share_one_result,
                 server_made_ids_are_unique,
+            }
+            commands {
+                a_repeated_command_gets_its_first_result,
+                commands_are_told_apart_by_name_and_key,
+                a_key_used_again_with_other_data_is_refused,
+                a_refused_command_leaves_nothing_behind,
+                one_command_never_fails_another,
+                repeated_commands_at_the_same_time_share_one_result,
+                commands_keep_their_place_among_appends,
+                a_command_takes_over_events_recorded_before,
+                results_that_cannot_be_kept_are_refused,
+                closing_finishes_queued_commands,
             }
             limits {
                 what_is_too_much_is_refused,

@@ -9,6 +9,7 @@
 //! called, and their futures polled, from any.
 
 mod append;
+mod commands;
 mod connect;
 mod epoch;
 mod fault;
@@ -32,8 +33,9 @@ use tokio::{runtime::Handle, sync::watch, task::JoinSet};
 pub use self::options::{ListenMode, MigrationMode, OpenError, PostgresOptions};
 use self::{append::Appender, connect::Server, fault::Fault, notify::Ear};
 use crate::{
-    Append, AppendError, BoxFuture, CommitFeed, EventStore, GlobalPosition, LogEpoch, LogHead,
-    Page, PendingAppend, Read, ReadError, StoreStats, writer::Writer,
+    Append, AppendError, BoxFuture, CommandKey, CommandName, CommitFeed, EventStore, Executed,
+    Execution, GlobalPosition, LogEpoch, LogHead, Page, PendingAppend, PendingExecution, Read,
+    ReadError, StoreStats, writer::Writer,
 };
 
 /// The log in PostgreSQL.
@@ -127,6 +129,20 @@ impl PostgresStore {
 impl EventStore for PostgresStore {
     fn append(&self, append: Append) -> Result<PendingAppend, AppendError> {
         self.writer.append(append)
+    }
+
+    fn execute(&self, execution: Execution) -> Result<PendingExecution, AppendError> {
+        self.writer.execute(execution)
+    }
+
+    fn command_result(
+        &self,
+        name: &CommandName,
+        key: &CommandKey,
+    ) -> BoxFuture<'_, Result<Option<Executed>, ReadError>> {
+        let (pool, server) = (self.reads.clone(), self.server.clone());
+        let (name, key) = (name.clone(), key.clone());
+        self.on_runtime(async move { read::command(&pool, &server, &name, &key).await })
     }
 
     fn read(&self, read: Read) -> BoxFuture<'_, Result<Page, ReadError>> {

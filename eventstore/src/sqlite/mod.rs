@@ -5,6 +5,7 @@
 //! process wrote is noticed by looking at the head. One process at a time may *serve* a file.
 
 mod append;
+mod commands;
 mod error;
 mod migrate;
 mod read;
@@ -24,8 +25,9 @@ use sqlx::{
 use uuid::Uuid;
 
 use crate::{
-    Append, AppendError, BoxFuture, CommitFeed, EventStore, GlobalPosition, Limits, LogEpoch,
-    LogHead, Page, PendingAppend, Read, ReadError, StoreStats, Timestamp, writer::Writer,
+    Append, AppendError, BoxFuture, CommandKey, CommandName, CommitFeed, EventStore, Executed,
+    Execution, GlobalPosition, Limits, LogEpoch, LogHead, Page, PendingAppend, PendingExecution,
+    Read, ReadError, StoreStats, Timestamp, writer::Writer,
 };
 
 pub use error::OpenError;
@@ -125,6 +127,18 @@ impl SqliteStore {
 impl EventStore for SqliteStore {
     fn append(&self, append: Append) -> Result<PendingAppend, AppendError> {
         self.writer.append(append)
+    }
+
+    fn execute(&self, execution: Execution) -> Result<PendingExecution, AppendError> {
+        self.writer.execute(execution)
+    }
+
+    fn command_result(
+        &self,
+        name: &CommandName,
+        key: &CommandKey,
+    ) -> BoxFuture<'_, Result<Option<Executed>, ReadError>> {
+        Box::pin(self.reader.command(name.clone(), key.clone()))
     }
 
     fn read(&self, read: Read) -> BoxFuture<'_, Result<Page, ReadError>> {

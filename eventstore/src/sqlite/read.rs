@@ -15,11 +15,13 @@ use uuid::Uuid;
 
 use super::{
     append::{number, unsigned},
+    commands,
     error::read_error,
 };
 use crate::{
-    Direction, EventId, EventType, GlobalPosition, LogEpoch, LogHead, NUMBER_MAX, Page, Payload,
-    Read, ReadError, ReadStart, RecordedEvent, Revision, StreamName, Target, Timestamp,
+    CommandKey, CommandName, Direction, EventId, EventType, Executed, GlobalPosition, LogEpoch,
+    LogHead, NUMBER_MAX, Page, Payload, Read, ReadError, ReadStart, RecordedEvent, Revision,
+    StreamName, Target, Timestamp,
 };
 
 /// Past so many types a read of the whole log filters as it scans: SQLite joins at most 500
@@ -75,6 +77,19 @@ impl Reader {
 
     pub(super) async fn page(&self, read: Read) -> Result<Page, ReadError> {
         self.read_page(read).await.map_err(|error| read_error(&error))
+    }
+
+    pub(super) async fn command(
+        &self,
+        name: CommandName,
+        key: CommandKey,
+    ) -> Result<Option<Executed>, ReadError> {
+        let found = async {
+            let mut connection = self.pages.acquire().await?;
+            commands::find(&mut connection, &name, &key).await
+        };
+        let found = found.await.map_err(|error| read_error(&error))?;
+        Ok(found.map(|row| row.executed(true)))
     }
 
     async fn read_page(&self, read: Read) -> Result<Page, sqlx::Error> {
