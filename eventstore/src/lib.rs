@@ -10,10 +10,15 @@
 
 mod event;
 mod names;
+mod partition;
 mod position;
 
 pub use event::{EventId, NewEvent, Payload, RecordedEvent, Timestamp};
-pub use names::{Category, EventType, NAME_BYTES_MAX, NameError, StreamName};
+pub use names::{
+    Category, CommandKey, CommandName, ConsumerName, EventType, NAME_BYTES_MAX, NameError,
+    StreamName,
+};
+pub use partition::{PARTITIONS, Partition, PartitionSet, Sharing, StreamHash};
 pub use position::{ExpectedRevision, GlobalPosition, NUMBER_MAX, Revision};
 
 #[cfg(feature = "conformance")]

@@ -16,7 +16,7 @@ use actix_web::web::Payload;
 use bytes::BytesMut;
 use futures_util::Stream;
 use tidewire_protocol::{
-    Input, Output,
+    ErrorCode, Input, Output,
     frame::{FrameDecoder, Message},
 };
 use tokio::time::{Sleep, sleep_until};
@@ -89,6 +89,24 @@ impl SessionActor {
                 };
                 ctx.spawn(answered.into_actor(self));
             }
+            Output::Command { id, .. } => {
+                let answer = Err(ErrorCode::UnknownCommand.into());
+                session.handle(Input::Answer { id, answer });
+            }
+            Output::Claim { sub, .. } => {
+                let claimed = Err(ErrorCode::Unsupported.into());
+                session.handle(Input::Claimed { sub, claimed });
+            }
+            Output::Save { sub, .. } => {
+                let saved = Err(ErrorCode::Unavailable.into());
+                session.handle(Input::Saved { sub, saved });
+            }
+            Output::Read { sub, position } => {
+                let event = Err(ErrorCode::Unavailable.into());
+                session.handle(Input::Read { sub, position, event });
+            }
+            // Nobody was given a consumer.
+            Output::Release { .. } => {}
             // Performed by the cell itself.
             Output::Send(_)
             | Output::Pong(_)

@@ -180,9 +180,9 @@ impl Client {
     pub async fn subscribe(&self, options: SubscribeOptions) -> Result<Subscription, ClientClosed> {
         let (deliveries, received) = mpsc::channel(options.buffer.max(1));
         let feed = FeedSpec {
-            target: options.to,
             filter: options.filter.map(Arc::new),
             batch: options.batch,
+            ..FeedSpec::of(options.to)
         };
         let (after, epoch) = (options.after, options.epoch);
         let command = Command::Subscribe { feed, after, epoch, deliveries };

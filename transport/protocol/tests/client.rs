@@ -11,7 +11,7 @@ use tidewire_eventstore::{
     EventId, EventType, ExpectedRevision, GlobalPosition, NewEvent, Revision, StreamName,
 };
 use tidewire_protocol::{
-    After, AppendRequest, Batch, CloseCode, Cursor, Direction, FeedSpec, FetchRequest, Sub, Target,
+    After, AppendRequest, CloseCode, Cursor, Direction, FeedSpec, FetchRequest, Sub, Target,
     backoff::Backoff,
     client::{
         ClientConfig, ClientCore, ClientInput, ClientOutput, FetchRefused, Notice, OutboxError,
@@ -59,7 +59,7 @@ impl Scene {
     }
 
     fn subscribe(&mut self) -> Sub {
-        let feed = FeedSpec { target: Target::All, filter: None, batch: Batch::default() };
+        let feed = FeedSpec::of(Target::All);
         self.core.subscribe(feed, After::Start, None)
     }
 
@@ -269,7 +269,7 @@ fn equal_feeds_are_equal() {
     let feed = |types: [&str; 2]| {
         let types = types.map(|name| EventType::new(name).expect("a name"));
         let filter = Some(Arc::new(tidewire_protocol::Filter::types(&types)));
-        FeedSpec { target: Target::All, filter, batch: Batch::default() }
+        FeedSpec { filter, ..FeedSpec::of(Target::All) }
     };
     assert_eq!(feed(["A", "B"]), feed(["B", "A"]));
     assert_ne!(feed(["A", "B"]), feed(["A", "C"]));

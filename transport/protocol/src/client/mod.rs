@@ -388,7 +388,9 @@ impl ClientCore {
             ServerMessage::Reset { sub, reason, first } => self.reset(sub, reason, first),
             ServerMessage::Events { sub, events } => {
                 if let Some(subscription) = self.open(sub) {
-                    for event in subscription.fresh(events) {
+                    for event in subscription
+                        .fresh(events.into_iter().map(|delivered| delivered.event).collect())
+                    {
                         self.outputs.push_back(ClientOutput::Event { sub, event });
                     }
                 }
@@ -428,7 +430,9 @@ impl ClientCore {
                 self.outputs.push_back(ClientOutput::Complaint(error));
             }
             ServerMessage::Goodbye(goodbye) => self.goodbye = Some(*goodbye),
-            ServerMessage::Pong { .. } => {}
+            ServerMessage::Pong { .. }
+            | ServerMessage::Parked { .. }
+            | ServerMessage::Result { .. } => {}
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Instant;
 use tidewire_eventstore::{GlobalPosition, RecordedEvent};
 use uuid::Uuid;
 
-use crate::messages::{After, FeedSpec, Sub, Subscribe};
+use crate::messages::{After, Delivery, FeedSpec, Sub, Subscribe};
 
 /// Where a subscription stands on the present connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +38,13 @@ pub(super) struct Subscription {
 impl Subscription {
     /// The `subscribe` that begins or resumes it.
     pub(super) fn request(&self, sub: Sub) -> Subscribe {
-        Subscribe { sub, feed: self.feed.clone(), after: self.after, epoch: self.epoch }
+        Subscribe {
+            sub,
+            feed: self.feed.clone(),
+            after: self.after,
+            epoch: self.epoch,
+            delivery: Delivery::Plain,
+        }
     }
 
     /// Whether everything up to `position` was emitted.

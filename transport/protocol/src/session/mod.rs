@@ -25,16 +25,17 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use tidewire_eventstore::GlobalPosition;
+use tidewire_eventstore::{GlobalPosition, Partition, RecordedEvent};
 use uuid::Uuid;
 
 use crate::{
     codec::json,
     codes::{CloseCode, ErrorBody, ErrorCode},
+    delivery::{ClaimRequest, Grant, Progress},
     frame::{self, FrameError, Message},
     messages::{
-        Answer, AppendRequest, ClientMessage, Epoch, FeedSpec, FetchRequest, Goodbye, Hello,
-        PROTOCOL_VERSION, Refusal, RequestId, ServerMessage, Sub, Welcome,
+        Answer, AppendRequest, ClientMessage, CommandRequest, Epoch, FeedSpec, FetchRequest,
+        Goodbye, Hello, PROTOCOL_VERSION, Refusal, RequestId, ServerMessage, Sub, Welcome,
     },
 };
 use life::Life;
@@ -113,6 +114,51 @@ pub enum Input {
     /// The answer to an [`Output::Positions`]: how far each feed has been looked at, everything
     /// matching up to there being handed to the socket before this call.
     Positions(Vec<(Sub, GlobalPosition)>),
+    /// Everything handed out so far, by [`Output::Send`] and by feeds, was accepted by the
+    /// kernel: the time that the oldest unsettled events may take begins. Only a session with
+    /// acknowledgements minds; telling it more often does no harm.
+    Accepted,
+    /// The answer to an [`Output::Claim`].
+    Claimed {
+        /// The subscription that waits for it.
+        sub: Sub,
+        /// What it holds now, or why not.
+        claimed: Result<Grant, ErrorBody>,
+    },
+    /// The answer to an [`Output::Save`].
+    Saved {
+        /// The subscription.
+        sub: Sub,
+        /// Whether the log remembers it now. `consumer_taken` ends the subscription; after any
+        /// other error it is saved again later.
+        saved: Result<(), ErrorBody>,
+    },
+    /// The answer to an [`Output::Read`].
+    Read {
+        /// The subscription.
+        sub: Sub,
+        /// Which event was asked for.
+        position: GlobalPosition,
+        /// The event, or nothing if the log no longer has it.
+        event: Result<Option<Box<RecordedEvent>>, ErrorBody>,
+    },
+    /// Another session holds the consumer now.
+    Taken {
+        /// The subscription.
+        sub: Sub,
+    },
+    /// The shares of the subscription's group change: it has to come to an end.
+    Rebalance {
+        /// The subscription.
+        sub: Sub,
+    },
+    /// Somebody wants parked events delivered again.
+    Replay {
+        /// The subscription that holds their partitions.
+        sub: Sub,
+        /// Each with its partition and its charges so far.
+        events: Vec<(Partition, GlobalPosition, u32)>,
+    },
     /// The log has a new epoch: all epochs, oldest first.
     Epochs(Arc<[Epoch]>),
     /// The server is shutting down: say goodbye, answer what is unanswered, close.
@@ -168,6 +214,44 @@ pub enum Output {
     CheckHead {
         /// The subscription that waits for it.
         sub: Sub,
+    },
+    /// Claim a consumer, then answer with [`Input::Claimed`].
+    Claim {
+        /// The subscription that waits for it.
+        sub: Sub,
+        /// What it wants to hold.
+        claim: Box<ClaimRequest>,
+    },
+    /// Save a consumer's progress, then answer with [`Input::Saved`].
+    Save {
+        /// The subscription.
+        sub: Sub,
+        /// What to remember.
+        progress: Progress,
+    },
+    /// Save a consumer's progress for the last time and let go of it. No answer.
+    Release {
+        /// The subscription.
+        sub: Sub,
+        /// What to remember.
+        progress: Progress,
+        /// Whether the subscription came to an orderly end. Otherwise whoever holds the consumer
+        /// next begins carefully.
+        clean: bool,
+    },
+    /// Read one event that was sent before, then answer with [`Input::Read`].
+    Read {
+        /// The subscription that waits for it.
+        sub: Sub,
+        /// Which event.
+        position: GlobalPosition,
+    },
+    /// Have the application carry out a command, then answer with [`Input::Answer`].
+    Command {
+        /// The request.
+        id: RequestId,
+        /// What to do.
+        command: CommandRequest,
     },
     /// Say how far each open feed is, with [`Input::Positions`].
     Positions,
@@ -264,6 +348,16 @@ impl Session {
             (Input::Behind { sub, position, lag }, _) => self.feed_behind(sub, position, lag),
             (Input::FeedFailed { sub, error }, _) => self.feed_failed(sub, error),
             (Input::Positions(positions), _) => self.heartbeat(positions, moment),
+            (
+                Input::Accepted
+                | Input::Claimed { .. }
+                | Input::Saved { .. }
+                | Input::Read { .. }
+                | Input::Taken { .. }
+                | Input::Rebalance { .. }
+                | Input::Replay { .. },
+                _,
+            ) => {}
             (Input::Epochs(epochs), phase) => {
                 let changed = epochs.last() != self.info.epochs.last();
                 self.info.epochs = epochs;
@@ -364,6 +458,12 @@ impl Session {
             ClientMessage::Hello(_) => {}
             ClientMessage::Subscribe(subscribe) => self.subscribe(*subscribe, moment),
             ClientMessage::Unsubscribe { sub } => self.unsubscribe(sub),
+            ClientMessage::Ack { sub, .. } | ClientMessage::Nack { sub, .. } => {
+                let open = self.subs.contains(sub);
+                let code = if open { ErrorCode::AckNone } else { ErrorCode::UnknownSub };
+                self.refuse(None, Some(sub), code);
+            }
+            ClientMessage::Command { id, command } => self.command(id, command),
             ClientMessage::Append { id, append } => self.append(id, append),
             ClientMessage::Fetch { id, fetch } => self.fetch(id, fetch),
             ClientMessage::Ping { id } => {
@@ -380,9 +480,14 @@ impl Session {
     fn too_early(&mut self, message: Result<ClientMessage, Refusal>) {
         let (id, sub, error) = match message {
             Ok(ClientMessage::Subscribe(subscribe)) => (None, Some(subscribe.sub), None),
-            Ok(ClientMessage::Unsubscribe { sub }) => (None, Some(sub), None),
             Ok(
-                ClientMessage::Append { id, .. }
+                ClientMessage::Unsubscribe { sub }
+                | ClientMessage::Ack { sub, .. }
+                | ClientMessage::Nack { sub, .. },
+            ) => (None, Some(sub), None),
+            Ok(
+                ClientMessage::Command { id, .. }
+                | ClientMessage::Append { id, .. }
                 | ClientMessage::Fetch { id, .. }
                 | ClientMessage::Ping { id },
             ) => (Some(id), None, None),

@@ -10,8 +10,8 @@ use super::{
 use crate::{
     codes::{ErrorBody, ErrorCode},
     messages::{
-        Answer, AppendRequest, FeedSpec, FetchRequest, RequestId, ResetReason, ServerMessage, Sub,
-        Subscribe,
+        Answer, AppendRequest, CommandRequest, FeedSpec, FetchRequest, RequestId, ResetReason,
+        ServerMessage, Sub, Subscribe,
     },
 };
 
@@ -23,6 +23,9 @@ impl Session {
         }
         if self.subs.len() >= self.config.limits.subscriptions {
             return self.refuse(None, Some(sub), ErrorCode::TooManySubscriptions);
+        }
+        if subscribe.delivery.acknowledges() {
+            return self.refuse(None, Some(sub), ErrorCode::Unsupported);
         }
         let epoch = subscribe.epoch.or(self.epoch);
         match begin(&subscribe, epoch, &self.info.epochs, moment.head) {
@@ -130,6 +133,12 @@ impl Session {
         }
     }
 
+    pub(super) fn command(&mut self, id: RequestId, command: CommandRequest) {
+        if self.admit(&id) {
+            self.outputs.push_back(Output::Command { id, command });
+        }
+    }
+
     pub(super) fn fetch(&mut self, id: RequestId, mut fetch: FetchRequest) {
         fetch.limit = fetch.limit.min(self.config.limits.page_events);
         if self.admit(&id) {
@@ -173,6 +182,7 @@ impl Session {
                 let next = next.map(|next| next.number());
                 ServerMessage::Page { id, events, more, next, head }
             }
+            Ok(Answer::Result { data, position }) => ServerMessage::Result { id, data, position },
             Err(error) => ServerMessage::Error { id: Some(id), sub: None, error: Box::new(error) },
         });
         if matches!(self.phase, Phase::Draining(_)) {

@@ -12,7 +12,7 @@ use tidewire_eventstore::{
     StreamName,
 };
 use tidewire_protocol::{
-    After, AppendRequest, Batch, CloseCode, FeedSpec, Filter, Sub, Target,
+    After, AppendRequest, CloseCode, FeedSpec, Filter, Sub, Target,
     backoff::Backoff,
     client::{
         AppendKey, ClientConfig, ClientCore, ClientInput, ClientOutput, Notice, OutboxError,
@@ -112,7 +112,7 @@ impl Client {
         filter: Option<Filter>,
         after: After,
     ) -> Sub {
-        let feed = FeedSpec { target, filter: filter.map(Arc::new), batch: Batch::default() };
+        let feed = FeedSpec { filter: filter.map(Arc::new), ..FeedSpec::of(target) };
         let sub = self.core.subscribe(feed.clone(), after, None);
         let seen = Seen { feed, begin: None, events: Vec::new(), compared: 0, live: false };
         self.seen.insert(sub, seen);
