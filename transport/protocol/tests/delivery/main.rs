@@ -2,4 +2,8 @@
 //! aside and remembered, and when.
 
 mod acks;
+mod attempts;
+mod consumers;
+mod groups;
+mod nacks;
 mod scene;
