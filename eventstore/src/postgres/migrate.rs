@@ -35,6 +35,7 @@ macro_rules! migration {
 const MIGRATIONS: &[Migration] = &[
     migration!(1, "0001_log"),
     migration!(2, "0002_append_group"),
+    migration!(3, "0003_consumers"),
     migration!(6, "0006_commands"),
 ];
 

@@ -4,13 +4,14 @@
 //! `tidewire.head`: whoever appends takes it first and only then looks for the last position, so
 //! that positions are gapless and their order is the order of commits.
 //!
-//! A store has a connection each to append, to notify, to listen and to look at the head, and a
-//! small pool to read. They belong to the runtime that opened the store; its methods may be
+//! A store has a connection each to append, to notify, to listen and to look at the head, a small
+//! pool to read, and two for consumers. They belong to the runtime that opened the store; its methods may be
 //! called, and their futures polled, from any.
 
 mod append;
 mod commands;
 mod connect;
+mod consumers;
 mod epoch;
 mod fault;
 mod group;
@@ -31,11 +32,30 @@ use sqlx::PgPool;
 use tokio::{runtime::Handle, sync::watch, task::JoinSet};
 
 pub use self::options::{ListenMode, MigrationMode, OpenError, PostgresOptions};
-use self::{append::Appender, connect::Server, fault::Fault, notify::Ear};
+use self::{
+    append::Appender, connect::Server, consumers::PostgresConsumers, fault::Fault, notify::Ear,
+};
 use crate::{
-    Append, AppendError, BoxFuture, CommandKey, CommandName, CommitFeed, EventStore, Executed,
-    Execution, GlobalPosition, LogEpoch, LogHead, Page, PendingAppend, PendingExecution, Read,
-    ReadError, StoreStats, writer::Writer,
+    Append,
+    AppendError,
+    BoxFuture,
+    CommandKey,
+    CommandName,
+    CommitFeed,
+    EventStore,
+    Executed,
+    Execution,
+    GlobalPosition,
+    LogEpoch,
+    LogHead,
+    Page,
+    PendingAppend,
+    PendingExecution,
+    Read,
+    ReadError,
+    StoreStats,
+    writer::Writer,
+    ConsumerStore,
 };
 
 /// The log in PostgreSQL.
@@ -43,6 +63,7 @@ pub struct PostgresStore {
     writer: Arc<Writer>,
     server: Server,
     reads: PgPool,
+    consumers: Arc<PostgresConsumers>,
     runtime: Handle,
     /// The notifier, the listener, the head look and the housekeeping; they end with the store.
     tasks: Mutex<JoinSet<()>>,
@@ -83,6 +104,11 @@ impl PostgresStore {
         if options.listen == ListenMode::Listen {
             tasks.spawn(notify::listen(listen_server, Arc::clone(&ear)));
         }
+        let consumers = Arc::new(PostgresConsumers::new(
+            server.clone(),
+            options.limits.clone(),
+            options.consumer_connections,
+        ));
         let appender = Appender::new(server.clone(), connection, committed);
         let writer = Arc::new(Writer::start(appender, options.limits));
         tasks.spawn(notify::watch_head(
@@ -94,6 +120,7 @@ impl PostgresStore {
         Ok(Self {
             writer,
             reads: server.read_pool(options.read_connections),
+            consumers,
             server,
             runtime: Handle::current(),
             tasks: Mutex::new(tasks),
@@ -167,8 +194,8 @@ impl EventStore for PostgresStore {
         })
     }
 
-    fn consumers(&self) -> std::sync::Arc<dyn crate::ConsumerStore> {
-        std::sync::Arc::new(crate::consumer::absent::AbsentConsumers)
+    fn consumers(&self) -> Arc<dyn ConsumerStore> {
+        Arc::clone(&self.consumers) as _
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
@@ -185,6 +212,7 @@ impl EventStore for PostgresStore {
             });
             // Where the runtime is gone, so are the connections.
             let _ = closing.await;
+            self.consumers.close().await;
         })
     }
 
