@@ -7,8 +7,9 @@ use std::sync::{
 
 use futures_util::future::join_all;
 use tidewire_eventstore::{
-    Append, AppendError, BoxFuture, CommandKey, CommandName, Executed, Execution, PendingExecution, CommitFeed, ExpectedRevision, LogEpoch, LogHead, MemoryStore,
-    NewEvent, Page, PendingAppend, StoreStats, StreamName,
+    Append, AppendError, BoxFuture, CommandKey, CommandName, CommitFeed, Executed, Execution,
+    ExpectedRevision, LogEpoch, LogHead, MemoryStore, NewEvent, Page, PendingAppend,
+    PendingExecution, StoreStats, StreamName,
 };
 use tokio::sync::Semaphore;
 

@@ -7,9 +7,10 @@ use std::sync::{
 };
 
 use tidewire_eventstore::{
-    Append, AppendError, BoxFuture, CommandKey, CommandName, Executed, Execution, PendingExecution, Commit, CommitFeed, EventStore, ExpectedRevision,
-    GlobalPosition, LogEpoch, LogHead, MemoryStore, NewEvent, Page, PendingAppend, Read, ReadError,
-    StoreStats, Target, Timestamp,
+    Append, AppendError, BoxFuture, CommandKey, CommandName, Commit, CommitFeed, EventStore,
+    Executed, Execution, ExpectedRevision, GlobalPosition, LogEpoch, LogHead, MemoryStore,
+    NewEvent, Page, PendingAppend, PendingExecution, Read, ReadError, StoreStats, Target,
+    Timestamp,
 };
 use tokio::sync::{broadcast, watch};
 use uuid::Uuid;
