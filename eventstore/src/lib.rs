@@ -27,6 +27,8 @@ pub mod conformance;
 #[cfg(feature = "store")]
 mod admission;
 #[cfg(feature = "store")]
+mod consumer;
+#[cfg(feature = "store")]
 mod error;
 #[cfg(feature = "store")]
 mod execution;
@@ -57,6 +59,12 @@ mod writer;
 #[cfg(all(test, feature = "store"))]
 mod writer_faults;
 
+#[cfg(feature = "store")]
+pub use consumer::{
+    CONSUMERS_PAGE_MAX, Claim, Claimed, ClaimedPartition, ConsumerError, ConsumerInfo,
+    ConsumerStore, Fence, Holder, Holding, Kept, MemberId, NODE_BYTES_MAX, PARKED_PAGE_MAX, Parked,
+    ParkedInfo, ParkedPage, Positions, REPLAYS_TOLD_MAX, Release, Save,
+};
 #[cfg(feature = "store")]
 pub use error::{AppendError, ReadError};
 #[cfg(feature = "store")]

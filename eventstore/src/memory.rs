@@ -3,6 +3,8 @@
 //! It goes through the same writer and the same plans as the databases do. It keeps everything
 //! until it is dropped.
 
+mod consumers;
+
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
@@ -10,10 +12,11 @@ use std::{
 
 use uuid::Uuid;
 
+use self::consumers::MemoryConsumers;
 use crate::{
-    Append, AppendError, BoxFuture, Category, CommandKey, CommandName, CommitFeed, Direction,
-    EventId, EventStore, Executed, Execution, GlobalPosition, Limits, LogEpoch, LogHead, Page,
-    PendingAppend, PendingExecution, Read, ReadError, ReadStart, RecordedEvent, Revision,
+    Append, AppendError, BoxFuture, Category, CommandKey, CommandName, CommitFeed, ConsumerStore,
+    Direction, EventId, EventStore, Executed, Execution, GlobalPosition, Limits, LogEpoch, LogHead,
+    Page, PendingAppend, PendingExecution, Read, ReadError, ReadStart, RecordedEvent, Revision,
     StoreStats, StreamName, Target, Timestamp,
     plan::{self, CommandRow, LogState, Plan, REQUESTS_KEPT_MICROS, Request, RequestRow},
     writer::{Away, Backend, CommitError, Writer},
@@ -23,6 +26,7 @@ use crate::{
 #[derive(Debug)]
 pub struct MemoryStore {
     log: Arc<RwLock<Log>>,
+    consumers: Arc<MemoryConsumers>,
     writer: Writer,
 }
 
@@ -43,8 +47,9 @@ impl MemoryStore {
     /// Outside a tokio runtime.
     pub fn with_limits(limits: Limits) -> Self {
         let log = Arc::new(RwLock::new(Log::new()));
+        let consumers = Arc::new(MemoryConsumers::new(limits.clone(), Arc::clone(&log)));
         let writer = Writer::start(MemoryBackend { log: Arc::clone(&log) }, limits);
-        Self { log, writer }
+        Self { log, consumers, writer }
     }
 }
 
@@ -97,6 +102,10 @@ impl EventStore for MemoryStore {
             log.epochs.push(epoch);
             Ok(epoch)
         })
+    }
+
+    fn consumers(&self) -> Arc<dyn ConsumerStore> {
+        Arc::clone(&self.consumers) as _
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

@@ -15,7 +15,7 @@ use tokio::sync::{broadcast, oneshot};
 use uuid::Uuid;
 
 use crate::{
-    AppendError, Category, CommandKey, CommandName, EventType, Executed, Execution,
+    AppendError, Category, CommandKey, CommandName, ConsumerStore, EventType, Executed, Execution,
     ExpectedRevision, GlobalPosition, NewEvent, PendingExecution, ReadError, RecordedEvent,
     Revision, StoreStats, StreamName, Timestamp,
 };
@@ -90,6 +90,9 @@ pub trait EventStore: Send + Sync + 'static {
     ///
     /// [`ReadError::Unavailable`] while the database is away.
     fn begin_epoch(&self) -> BoxFuture<'_, Result<LogEpoch, ReadError>>;
+
+    /// The durable consumers of this log.
+    fn consumers(&self) -> Arc<dyn ConsumerStore>;
 
     /// Stops the writer after what it has queued, and closes the database.
     fn close(&self) -> BoxFuture<'_, ()>;

@@ -13,10 +13,10 @@ use std::{
 
 use futures_util::StreamExt as _;
 use tidewire_eventstore::{
-    Append, AppendError, BoxFuture, CommandKey, CommandName, CommitFeed, EventStore, EventType,
-    Executed, Execution, ExpectedRevision, GlobalPosition, Limits, LogEpoch, LogHead, LogTail,
-    MemoryStore, NewEvent, Page, PendingAppend, PendingExecution, Read, ReadError, StreamName,
-    TailConfig, Target, follow,
+    Append, AppendError, BoxFuture, CommandKey, CommandName, CommitFeed, ConsumerStore, EventStore,
+    EventType, Executed, Execution, ExpectedRevision, GlobalPosition, Limits, LogEpoch, LogHead,
+    LogTail, MemoryStore, NewEvent, Page, PendingAppend, PendingExecution, Read, ReadError,
+    StreamName, TailConfig, Target, follow,
 };
 
 /// A store whose reads fail while it is away, and whose feed may be deaf.
@@ -80,6 +80,10 @@ impl EventStore for Unsteady {
 
     fn begin_epoch(&self) -> BoxFuture<'_, Result<LogEpoch, ReadError>> {
         self.store.begin_epoch()
+    }
+
+    fn consumers(&self) -> Arc<dyn ConsumerStore> {
+        self.store.consumers()
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

@@ -12,9 +12,9 @@ use uuid::Uuid;
 
 use super::{LogTail, TailBatch, TailConfig, TailNews, follow};
 use crate::{
-    Append, AppendError, BoxFuture, CommandKey, CommandName, Commit, CommitFeed, EventId,
-    EventStore, EventType, Executed, Execution, GlobalPosition, LogEpoch, LogHead, Page, Payload,
-    PendingAppend, PendingExecution, Read, ReadError, ReadStart, RecordedEvent, Revision,
+    Append, AppendError, BoxFuture, CommandKey, CommandName, Commit, CommitFeed, ConsumerStore,
+    EventId, EventStore, EventType, Executed, Execution, GlobalPosition, LogEpoch, LogHead, Page,
+    Payload, PendingAppend, PendingExecution, Read, ReadError, ReadStart, RecordedEvent, Revision,
     StreamName, Target, Timestamp,
 };
 
@@ -118,6 +118,10 @@ impl EventStore for Rewindable {
 
     fn begin_epoch(&self) -> BoxFuture<'_, Result<LogEpoch, ReadError>> {
         Box::pin(async { Err(ReadError::Unavailable) })
+    }
+
+    fn consumers(&self) -> Arc<dyn ConsumerStore> {
+        panic!("nobody asks for consumers")
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

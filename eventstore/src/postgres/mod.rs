@@ -167,6 +167,10 @@ impl EventStore for PostgresStore {
         })
     }
 
+    fn consumers(&self) -> std::sync::Arc<dyn crate::ConsumerStore> {
+        std::sync::Arc::new(crate::consumer::absent::AbsentConsumers)
+    }
+
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             self.writer.close().await;

@@ -173,6 +173,10 @@ impl EventStore for SqliteStore {
         })
     }
 
+    fn consumers(&self) -> std::sync::Arc<dyn crate::ConsumerStore> {
+        std::sync::Arc::new(crate::consumer::absent::AbsentConsumers)
+    }
+
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {
             self.writer.close().await;

@@ -7,8 +7,8 @@ use std::sync::{
 
 use futures_util::future::join_all;
 use tidewire_eventstore::{
-    Append, AppendError, BoxFuture, CommandKey, CommandName, CommitFeed, Executed, Execution,
-    ExpectedRevision, LogEpoch, LogHead, MemoryStore, NewEvent, Page, PendingAppend,
+    Append, AppendError, BoxFuture, CommandKey, CommandName, CommitFeed, ConsumerStore, Executed,
+    Execution, ExpectedRevision, LogEpoch, LogHead, MemoryStore, NewEvent, Page, PendingAppend,
     PendingExecution, StoreStats, StreamName,
 };
 use tokio::sync::Semaphore;
@@ -104,6 +104,10 @@ impl EventStore for Gated {
 
     fn begin_epoch(&self) -> BoxFuture<'_, Result<LogEpoch, ReadError>> {
         self.log.begin_epoch()
+    }
+
+    fn consumers(&self) -> Arc<dyn ConsumerStore> {
+        self.log.consumers()
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

@@ -7,10 +7,10 @@ use std::sync::{
 };
 
 use tidewire_eventstore::{
-    Append, AppendError, BoxFuture, CommandKey, CommandName, Commit, CommitFeed, EventStore,
-    Executed, Execution, ExpectedRevision, GlobalPosition, LogEpoch, LogHead, MemoryStore,
-    NewEvent, Page, PendingAppend, PendingExecution, Read, ReadError, StoreStats, Target,
-    Timestamp,
+    Append, AppendError, BoxFuture, CommandKey, CommandName, Commit, CommitFeed, ConsumerStore,
+    EventStore, Executed, Execution, ExpectedRevision, GlobalPosition, LogEpoch, LogHead,
+    MemoryStore, NewEvent, Page, PendingAppend, PendingExecution, Read, ReadError, StoreStats,
+    Target, Timestamp,
 };
 use tokio::sync::{broadcast, watch};
 use uuid::Uuid;
@@ -190,6 +190,10 @@ impl EventStore for Rewindable {
 
     fn begin_epoch(&self) -> BoxFuture<'_, Result<LogEpoch, ReadError>> {
         Box::pin(async { Err(ReadError::Unavailable) })
+    }
+
+    fn consumers(&self) -> Arc<dyn ConsumerStore> {
+        self.now().0.consumers()
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
