@@ -125,8 +125,7 @@ async fn one_probe(
     let events = [New::probe(random, number)];
     let key = world.ledger.begin("probe", PROBED_STREAM, &events);
     let began_at = Instant::now();
-    let told =
-        http::append(server.address, PROBE, PROBED_STREAM, Expected::Any, &events).await;
+    let told = http::append(server.address, PROBE, PROBED_STREAM, Expected::Any, &events).await;
     let Told::Recorded { position, revision } = told else {
         world.ledger.settle(key, Outcome::Unknown);
         world.ledger.violation(format!("{} answered a probe with {told:?}", server.name()));

@@ -141,7 +141,9 @@ impl Schedule {
             27..30 => Fault::LoseNotices,
             30..33 => Fault::TerminateBackends,
             33..35 => Fault::HoldHead { pause: pause.min(Duration::from_secs(2)) },
-            35..38 => Fault::FillDisk { server, kibibytes, pause: pause.min(Duration::from_secs(2)) },
+            35..38 => {
+                Fault::FillDisk { server, kibibytes, pause: pause.min(Duration::from_secs(2)) }
+            }
             38..41 => Fault::CutDatabase { link },
             41..43 => Fault::StallDatabase { pause },
             43..45 => Fault::SwallowDatabase { link, pause },

@@ -59,7 +59,9 @@ async fn run(options: Options) -> Result<ExitCode> {
         && !server::knows_plants(&program).await?
     {
         let shown = program.display();
-        bail!("{shown} has no plants in it, so {plant} would do nothing: build it with --features plant");
+        bail!(
+            "{shown} has no plants in it, so {plant} would do nothing: build it with --features plant"
+        );
     }
     let began_at = Instant::now();
     let stopping = stop::Stopping::install()?;

@@ -47,7 +47,8 @@ fn state_and_parent(pid: u32) -> Option<(char, u32)> {
 pub(crate) fn limit_file_bytes(pid: u32, bytes: Option<u64>) -> bool {
     let Ok(pid) = i32::try_from(pid) else { return false };
     let mut old = (0, 0);
-    if rlimit::prlimit(pid, rlimit::Resource::FSIZE, None, Some((&mut old.0, &mut old.1))).is_err() {
+    if rlimit::prlimit(pid, rlimit::Resource::FSIZE, None, Some((&mut old.0, &mut old.1))).is_err()
+    {
         return false;
     }
     let soft = bytes.unwrap_or(old.1).min(old.1);

@@ -133,8 +133,7 @@ impl World {
             rivalled: Arc::default(),
             seed,
         };
-        let kinds =
-            [Kind::Client, Kind::Client, Kind::Http, Kind::Http, Kind::Rival, Kind::Rival];
+        let kinds = [Kind::Client, Kind::Client, Kind::Http, Kind::Http, Kind::Rival, Kind::Rival];
         let writers = kinds.iter().enumerate();
         let writers = writers.map(|(index, kind)| Writer::start(&shared, *kind, index)).collect();
         Ok(Self {

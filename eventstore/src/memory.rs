@@ -139,7 +139,9 @@ impl Backend for MemoryBackend {
     async fn commit(&mut self, group: &[Request]) -> Result<Plan, CommitError> {
         let mut log = writing(&self.log);
         let plan = plan::plan(group, &log.state(group), Timestamp::now());
-        log.record(&plan);
+        if !plan.is_empty() {
+            log.record(&plan);
+        }
         Ok(plan)
     }
 
