@@ -4,8 +4,9 @@
 //! `tidewire.head`: whoever appends takes it first and only then looks for the last position, so
 //! that positions are gapless and their order is the order of commits.
 //!
-//! A store has a connection each to append, to notify, to listen and to look at the head, a small
-//! pool to read, and two for consumers. They belong to the runtime that opened the store; its methods may be
+//! A store has a connection each to append, to notify, to listen, to look at the head and to move
+//! what callers of `tidewire.enqueue` left in the outbox, a small pool to read, and one for
+//! consumers. They belong to the runtime that opened the store; its methods may be
 //! called, and their futures polled, from any.
 
 mod append;
@@ -20,6 +21,7 @@ mod known;
 mod migrate;
 mod notify;
 mod options;
+mod outbox;
 mod read;
 mod wire;
 
@@ -33,29 +35,17 @@ use tokio::{runtime::Handle, sync::watch, task::JoinSet};
 
 pub use self::options::{ListenMode, MigrationMode, OpenError, PostgresOptions};
 use self::{
-    append::Appender, connect::Server, consumers::PostgresConsumers, fault::Fault, notify::Ear,
+    append::Appender,
+    connect::Server,
+    consumers::PostgresConsumers,
+    fault::Fault,
+    notify::{Commits, Ear},
+    outbox::{Mover, OutboxStats},
 };
 use crate::{
-    Append,
-    AppendError,
-    BoxFuture,
-    CommandKey,
-    CommandName,
-    CommitFeed,
-    EventStore,
-    Executed,
-    Execution,
-    GlobalPosition,
-    LogEpoch,
-    LogHead,
-    Page,
-    PendingAppend,
-    PendingExecution,
-    Read,
-    ReadError,
-    StoreStats,
-    writer::Writer,
-    ConsumerStore,
+    Append, AppendError, BoxFuture, CommandKey, CommandName, CommitFeed, ConsumerStore, EventStore,
+    Executed, Execution, GlobalPosition, LogEpoch, LogHead, Page, PendingAppend, PendingExecution,
+    Read, ReadError, StoreStats, writer::Writer,
 };
 
 /// The log in PostgreSQL.
@@ -65,7 +55,9 @@ pub struct PostgresStore {
     reads: PgPool,
     consumers: Arc<PostgresConsumers>,
     runtime: Handle,
-    /// The notifier, the listener, the head look and the housekeeping; they end with the store.
+    outbox: Arc<OutboxStats>,
+    /// The notifier, the listener, the head look, the mover and the housekeeping; they end with the
+    /// store.
     tasks: Mutex<JoinSet<()>>,
 }
 
@@ -96,11 +88,13 @@ impl PostgresStore {
         epoch::observe(&mut connection, &server).await.map_err(opening)?;
         tracing::info!(address = %server.address(), "opened the log");
 
-        let committed = watch::Sender::new(GlobalPosition::START);
+        let appended = watch::Sender::new(GlobalPosition::START);
+        let moved = watch::Sender::new(GlobalPosition::START);
+        let commits = Commits { appended: appended.subscribe(), moved: moved.subscribe() };
         let mut tasks = JoinSet::new();
-        tasks.spawn(notify::announce(server.clone(), committed.subscribe()));
+        tasks.spawn(notify::announce(server.clone(), commits.clone()));
         tasks.spawn(housekeeping::keep(server.clone()));
-        let ear = Arc::new(Ear::new(committed.subscribe()));
+        let ear = Arc::new(Ear::new(commits));
         if options.listen == ListenMode::Listen {
             tasks.spawn(notify::listen(listen_server, Arc::clone(&ear)));
         }
@@ -109,7 +103,7 @@ impl PostgresStore {
             options.limits.clone(),
             options.consumer_connections,
         ));
-        let appender = Appender::new(server.clone(), connection, committed);
+        let appender = Appender::new(server.clone(), connection, appended);
         let writer = Arc::new(Writer::start(appender, options.limits));
         tasks.spawn(notify::watch_head(
             server.clone(),
@@ -117,8 +111,12 @@ impl PostgresStore {
             options.head_poll,
             ear,
         ));
+        let outbox = Arc::new(OutboxStats::default());
+        let mover = Mover::new(server.clone(), Arc::clone(&writer), moved, Arc::clone(&outbox));
+        tasks.spawn(mover.run());
         Ok(Self {
             writer,
+            outbox,
             reads: server.read_pool(options.read_connections),
             consumers,
             server,
@@ -217,7 +215,9 @@ impl EventStore for PostgresStore {
     }
 
     fn stats(&self) -> StoreStats {
-        self.writer.stats()
+        let mut stats = self.writer.stats();
+        self.outbox.add_to(&mut stats);
+        stats
     }
 }
 
