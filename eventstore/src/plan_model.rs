@@ -120,6 +120,7 @@ proptest! {
                     .into_iter()
                     .filter_map(|id| Some((id, recorded.get(&id)?.clone())))
                     .collect(),
+                ..LogState::default()
             };
             let planned = plan::plan(&group, &state, Timestamp::from_micros(7));
             prop_assert_eq!(planned.head, state.head);

@@ -32,7 +32,11 @@ macro_rules! migration {
 }
 
 /// Every migration, oldest first. A released one never changes.
-const MIGRATIONS: &[Migration] = &[migration!(1, "0001_log"), migration!(2, "0002_append_group")];
+const MIGRATIONS: &[Migration] = &[
+    migration!(1, "0001_log"),
+    migration!(2, "0002_append_group"),
+    migration!(5, "0005_retention"),
+];
 
 /// The last migration that this program knows.
 const KNOWN: i32 = MIGRATIONS[MIGRATIONS.len() - 1].version;

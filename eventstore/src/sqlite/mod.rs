@@ -8,6 +8,7 @@ mod append;
 mod error;
 mod migrate;
 mod read;
+mod retention;
 
 use std::{
     fs::{File, TryLockError},
@@ -25,7 +26,8 @@ use uuid::Uuid;
 
 use crate::{
     Append, AppendError, BoxFuture, CommitFeed, EventStore, GlobalPosition, Limits, LogEpoch,
-    LogHead, Page, PendingAppend, Read, ReadError, StoreStats, Timestamp, writer::Writer,
+    LogHead, Page, PendingAppend, Read, ReadError, Removal, RemoveError, Removed, StoreStats,
+    Target, Timestamp, writer::Writer,
 };
 
 pub use error::OpenError;
@@ -157,6 +159,24 @@ impl EventStore for SqliteStore {
             let first_position = GlobalPosition::new(u64::try_from(first).unwrap_or_default());
             Ok(LogEpoch { epoch, first_position, began_at })
         })
+    }
+
+    fn remove(&self, removal: Removal) -> BoxFuture<'_, Result<Removed, RemoveError>> {
+        Box::pin(async move {
+            let removed = retention::remove(&self.connect, removal).await?;
+            if let Some(erasure) = removed.erasure {
+                self.writer.hint(erasure.position);
+            }
+            Ok(removed)
+        })
+    }
+
+    fn retained_after(
+        &self,
+        target: Target,
+        after: GlobalPosition,
+    ) -> BoxFuture<'_, Result<Option<GlobalPosition>, ReadError>> {
+        Box::pin(async move { self.reader.retained_after(&target, after).await })
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
