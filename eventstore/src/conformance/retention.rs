@@ -299,8 +299,7 @@ pub async fn readers_pass_over_what_was_removed(store: Arc<dyn EventStore>) {
     remove(&*store, truncate("a-1", 20)).await;
     remove(&*store, erase(2)).await;
 
-    let mut config = TailConfig::default();
-    config.page_limit = 7;
+    let config = TailConfig { page_limit: 7, ..TailConfig::default() };
     let mut tail = LogTail::new(store.clone(), at(0), config.clone());
     let mut next = 1;
     while next <= 61 {
@@ -361,7 +360,7 @@ impl Model {
 
     fn last(&self, stream: &str) -> Option<u64> {
         let left = self.log.iter().filter(|row| !row.removed && row.stream == stream);
-        left.map(|row| row.revision).last()
+        left.map(|row| row.revision).next_back()
     }
 
     fn doom(&mut self, mut doomed: impl FnMut(&Row) -> bool) -> u64 {
