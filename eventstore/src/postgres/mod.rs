@@ -23,6 +23,7 @@ mod notify;
 mod options;
 mod outbox;
 mod read;
+mod retention;
 mod wire;
 
 use std::{
@@ -45,7 +46,7 @@ use self::{
 use crate::{
     Append, AppendError, BoxFuture, CommandKey, CommandName, CommitFeed, ConsumerStore, EventStore,
     Executed, Execution, GlobalPosition, LogEpoch, LogHead, Page, PendingAppend, PendingExecution,
-    Read, ReadError, StoreStats, writer::Writer,
+    Read, ReadError, Removal, RemoveError, Removed, StoreStats, Target, writer::Writer,
 };
 
 /// The log in PostgreSQL.
@@ -138,15 +139,20 @@ impl PostgresStore {
 
     /// Runs `work` on the store's own runtime, so that the connections are polled nowhere else.
     /// Dropping the future ends the work.
-    fn on_runtime<T: Send + 'static>(
+    fn on_runtime<T, E>(
         &self,
-        work: impl Future<Output = Result<T, ReadError>> + Send + 'static,
-    ) -> BoxFuture<'_, Result<T, ReadError>> {
+        work: impl Future<Output = Result<T, E>> + Send + 'static,
+    ) -> BoxFuture<'_, Result<T, E>>
+    where
+        T: Send + 'static,
+        E: From<ReadError> + Send + 'static,
+    {
         let mut tasks = JoinSet::new();
         tasks.spawn_on(work, &self.runtime);
         Box::pin(async move {
             // None, or an error, when the runtime is gone.
-            tasks.join_next().await.and_then(Result::ok).unwrap_or(Err(ReadError::Unavailable))
+            let done = tasks.join_next().await.and_then(Result::ok);
+            done.unwrap_or_else(|| Err(ReadError::Unavailable.into()))
         })
     }
 }
@@ -188,12 +194,34 @@ impl EventStore for PostgresStore {
         let server = self.server.clone();
         self.on_runtime(async move {
             let mut connection = server.connect().await?;
-            Ok(epoch::begin(&mut connection, &server).await?)
+            Ok::<_, ReadError>(epoch::begin(&mut connection, &server).await?)
         })
     }
 
     fn consumers(&self) -> Arc<dyn ConsumerStore> {
         Arc::clone(&self.consumers) as _
+    }
+
+    fn remove(&self, removal: Removal) -> BoxFuture<'_, Result<Removed, RemoveError>> {
+        let (server, writer) = (self.server.clone(), Arc::clone(&self.writer));
+        self.on_runtime(async move {
+            let removed = retention::remove(&server, removal).await?;
+            if let Some(erasure) = removed.erasure {
+                writer.hint(erasure.position);
+            }
+            Ok(removed)
+        })
+    }
+
+    fn retained_after(
+        &self,
+        target: Target,
+        after: GlobalPosition,
+    ) -> BoxFuture<'_, Result<Option<GlobalPosition>, ReadError>> {
+        let (pool, server) = (self.reads.clone(), self.server.clone());
+        self.on_runtime(
+            async move { retention::retained_after(&pool, &server, &target, after).await },
+        )
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
@@ -206,7 +234,7 @@ impl EventStore for PostgresStore {
             let reads = self.reads.clone();
             let closing = self.on_runtime(async move {
                 reads.close().await;
-                Ok(())
+                Ok::<_, ReadError>(())
             });
             // Where the runtime is gone, so are the connections.
             let _ = closing.await;
