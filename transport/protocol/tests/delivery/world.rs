@@ -45,7 +45,18 @@ impl Chance {
 #[derive(Debug, Clone)]
 enum Arrival {
     Event(u64),
+    /// One that came out of order.
+    Late(u64),
     Heartbeat(u64),
+}
+
+impl Arrival {
+    fn event(&self) -> Option<u64> {
+        match self {
+            Self::Event(position) | Self::Late(position) => Some(*position),
+            Self::Heartbeat(_) => None,
+        }
+    }
 }
 
 /// A client that keeps to PROTOCOL.md.
@@ -55,6 +66,8 @@ struct Client {
     /// Nacked or dropped, and not come again.
     given_back: BTreeSet<u64>,
     pending: Option<u64>,
+    /// The highest position that it was told of.
+    told: u64,
 }
 
 struct World {
@@ -236,6 +249,7 @@ impl World {
             }
             "heartbeat" => {
                 if let Some(position) = message["positions"]["1"].as_u64() {
+                    self.client.told = self.client.told.max(position);
                     self.client.queue.push_back(Arrival::Heartbeat(position));
                 }
             }
@@ -269,7 +283,7 @@ impl World {
                 }
                 return;
             }
-            Arrival::Event(position) => position,
+            Arrival::Event(position) | Arrival::Late(position) => position,
         };
         let outcome = if self.trouble { self.chance.below(10) } else { 9 };
         match outcome {
@@ -293,16 +307,19 @@ impl World {
                     assert!(done, "{position} was processed before {earlier}");
                 }
                 self.settled.insert(position);
-                self.acknowledge(position);
+                if matches!(arrival, Arrival::Late(_)) {
+                    self.flush();
+                    self.client.pending = Some(position);
+                    self.flush();
+                } else {
+                    self.acknowledge(position);
+                }
             }
         }
     }
 
     fn acknowledge(&mut self, position: u64) {
-        if self.client.pending.is_some_and(|pending| position < pending) {
-            self.flush();
-        }
-        self.client.pending = Some(position);
+        self.client.pending = self.client.pending.max(Some(position));
     }
 
     fn flush(&mut self) {
@@ -398,21 +415,24 @@ impl Client {
     fn event(&mut self, position: u64) {
         if self.awaited(stream(position)).is_some_and(|awaited| position > awaited) {
             self.given_back.insert(position);
+            self.told = self.told.max(position);
             return;
         }
         self.given_back.remove(&position);
-        let same = |arrival: &Arrival| matches!(arrival, Arrival::Event(at) if *at == position);
-        if !self.queue.iter().any(same) {
-            self.queue.push_back(Arrival::Event(position));
+        if self.queue.iter().any(|arrival| arrival.event() == Some(position)) {
+            return;
         }
+        let late = position <= self.told;
+        self.told = self.told.max(position);
+        self.queue.push_back(if late { Arrival::Late(position) } else { Arrival::Event(position) });
     }
 
     fn give_back(&mut self, position: u64) {
         self.given_back.insert(position);
         let given_back = &mut self.given_back;
-        self.queue.retain(|arrival| match arrival {
-            Arrival::Event(other) if stream(*other) == stream(position) && *other > position => {
-                given_back.insert(*other);
+        self.queue.retain(|arrival| match arrival.event() {
+            Some(other) if stream(other) == stream(position) && other > position => {
+                given_back.insert(other);
                 false
             }
             _ => true,
@@ -422,7 +442,7 @@ impl Client {
     /// The server does not send an event again.
     fn given_up(&mut self, position: u64) {
         self.given_back.remove(&position);
-        self.queue.retain(|arrival| !matches!(arrival, Arrival::Event(at) if *at == position));
+        self.queue.retain(|arrival| arrival.event() != Some(position));
     }
 }
 
