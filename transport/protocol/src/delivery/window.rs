@@ -225,10 +225,29 @@ impl Window {
         stream: StreamHash,
         now: Instant,
     ) {
+        self.withdraw_where(position, now, |entry| entry.stream == stream);
+    }
+
+    /// Takes back everything that is with the client after `position`.
+    pub(super) fn withdraw_all_after(&mut self, position: GlobalPosition, now: Instant) {
+        self.withdraw_where(position, now, |_| true);
+    }
+
+    fn withdraw_where(
+        &mut self,
+        position: GlobalPosition,
+        now: Instant,
+        which: impl Fn(&Entry) -> bool,
+    ) {
         let from = self.entries.partition_point(|entry| entry.position <= position);
         for at in from..self.entries.len() {
-            if self.entries[at].stream == stream && !self.entries[at].is_away() {
-                self.withdraw(at, now);
+            if !which(&self.entries[at]) {
+                continue;
+            }
+            match self.entries[at].place() {
+                Place::Client | Place::Overdue { .. } => self.withdraw(at, now),
+                // What was about to be sent has to wait as well.
+                place @ Place::Away { .. } => self.put(at, place.with_reading(false)),
             }
         }
     }
@@ -335,3 +354,7 @@ impl Window {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "window_tests.rs"]
+mod tests;
