@@ -1,4 +1,5 @@
-//! Names of streams, categories and event types: validated once, cheap to clone ever after.
+//! Names of streams, categories, event types, consumers and commands: validated once, cheap to
+//! clone ever after.
 //!
 //! A name is 1–200 bytes of UTF-8 without control characters. A leading `$` is reserved for
 //! Tidewire's own streams and events. A stream is named `category-id`: its category is the text
@@ -174,6 +175,19 @@ name! {
 name! {
     /// The type of an event, such as `FlightDeparted`.
     EventType, any
+}
+name! {
+    /// The name of a consumer: a durable subscription whose checkpoint the log keeps.
+    ConsumerName, any
+}
+name! {
+    /// The name of a command that an application handles, such as `place-order`.
+    CommandName, any
+}
+name! {
+    /// What makes a command take effect once: chosen by the client, the same when it is sent
+    /// again. Kept to the rules of names, since the log stores it.
+    CommandKey, any
 }
 
 impl StreamName {

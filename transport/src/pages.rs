@@ -225,7 +225,7 @@ mod tests {
     use tidewire_eventstore::{
         EventId, EventType, Page, Payload, RecordedEvent, Revision, StreamName, Timestamp,
     };
-    use tidewire_protocol::{Batch, FeedSpec, Filter, Sub, Target};
+    use tidewire_protocol::{FeedSpec, Filter, Sub, Target};
 
     use super::*;
     use crate::{
@@ -270,11 +270,7 @@ mod tests {
             tidewire_protocol::filter::Field::Type,
             "Happened".into(),
         )));
-        let feed = FeedSpec {
-            target: Target::All,
-            filter: Some(Arc::new(filter)),
-            batch: Batch::default(),
-        };
+        let feed = FeedSpec { filter: Some(Arc::new(filter)), ..FeedSpec::of(Target::All) };
         let key = GroupKey { feed, sub: Sub::new(1) };
         let query = Arc::new(Query {
             generation: Generation::default(),

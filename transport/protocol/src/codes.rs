@@ -73,6 +73,18 @@ error_codes! {
     TooLarge = "too_large", never, "A payload, its metadata or the whole append is larger than allowed.";
     InvalidJson = "invalid_json", never, "A payload or its metadata is not acceptable JSON.";
     InvalidContentType = "invalid_content_type", never, "A content type is not 1 to 200 visible ASCII characters.";
+    AckNone = "ack_none", never, "The subscription has no acknowledgements.";
+    AckAhead = "ack_ahead", never, "The position is beyond everything told on this subscription; the ack had no effect.";
+    UnknownPosition = "unknown_position", never, "Some positions are not those of unsettled events; the nack took effect for the others.";
+    ConsumerMismatch = "consumer_mismatch", never, "The consumer was created with another target, filter or sharing.";
+    ConsumerTaken = "consumer_taken", never, "Another session holds the consumer now.";
+    Rebalanced = "rebalanced", retry, "The shares of the group change; subscribe again to be given the new one.";
+    Stopped = "stopped", never, "The client stopped the subscription at an event.";
+    UnknownConsumer = "unknown_consumer", never, "There is no consumer with this name.";
+    NotParked = "not_parked", never, "The consumer has parked no event at this position.";
+    UnknownCommand = "unknown_command", never, "The application handles no command with this name.";
+    CommandFailed = "command_failed", never, "The application refused the command; its details say why.";
+    KeyReused = "key_reused", never, "The key was used before for another command.";
     Overloaded = "overloaded", retry, "The server has too much to do just now.";
     Unavailable = "unavailable", retry, "The log cannot be reached just now.";
     OutcomeUnknown = "outcome_unknown", never, "The server closes and cannot tell whether the append was recorded; with ids it can be sent again.";
@@ -198,6 +210,12 @@ impl CloseCode {
     /// at once and not after a last write.
     pub const fn is_abrupt(self) -> bool {
         matches!(self.0, 4008 | 1006)
+    }
+
+    /// Whether a session that ends with this code came to an orderly end, so that its client
+    /// cannot have been brought down by what it was sent.
+    pub const fn is_orderly(self) -> bool {
+        matches!(self.0, 1000 | 1001 | 1011 | 4001 | 4002)
     }
 
     /// Whether RFC 6455 (section 7.4) lets the code travel in a Close frame.

@@ -6,6 +6,7 @@
 //! - [`frame`]: RFC 6455 frames, decoded strictly and encoded.
 //! - [`messages`] and [`codec`]: what is said, and how it is written as JSON.
 //! - [`session`]: the server's side of one connection.
+//! - [`delivery`]: what was sent and is not settled, and what becomes of it.
 //! - [`client`]: the client's side of the same protocol.
 //! - [`codes`]: every error code and close code, declared once.
 
@@ -13,15 +14,21 @@ pub mod backoff;
 pub mod client;
 pub mod codec;
 pub mod codes;
+pub mod delivery;
 pub mod filter;
 pub mod frame;
 pub mod messages;
 pub mod session;
 
 pub use codes::{CloseCode, ErrorBody, ErrorCode};
+pub use delivery::{
+    ClaimRequest, DeliveryConfig, EventRef, Grant, GrantedPartition, Offer, ParkedEvent,
+    PartitionProgress, Progress, Sent,
+};
 pub use filter::Filter;
 pub use messages::{
-    After, Answer, AppendRequest, Batch, Cursor, Direction, Epoch, FeedSpec, FetchRequest,
-    RequestId, SessionId, Sub, Target,
+    AckMode, After, Answer, AppendRequest, Batch, CommandRequest, ConsumerRef, Cursor, Delivered,
+    Delivery, Direction, Epoch, FeedSpec, FetchRequest, Nack, NackAction, RequestId, SessionId,
+    Sub, Target,
 };
 pub use session::{Activity, Auth, Input, Moment, Output, Session, SessionConfig, SessionInfo};

@@ -3,13 +3,18 @@
 //! The words are those of PROTOCOL.md. A type here is valid by construction as far as its fields
 //! allow; [`crate::codec`] turns bytes into these and back.
 
+mod delivery;
+
 use std::{fmt, num::NonZeroU32, sync::Arc};
 
+use bytes::Bytes;
 use tidewire_eventstore::{
-    Category, ExpectedRevision, GlobalPosition, NewEvent, RecordedEvent, Revision, StreamName,
-    Timestamp,
+    Category, ExpectedRevision, GlobalPosition, NewEvent, PartitionSet, RecordedEvent, Revision,
+    StreamName, Timestamp,
 };
 use uuid::Uuid;
+
+pub use delivery::{AckMode, CommandRequest, ConsumerRef, Delivered, Delivery, Nack, NackAction};
 
 use crate::{
     codes::{CloseCode, ErrorBody},
@@ -142,6 +147,23 @@ pub struct FeedSpec {
     pub filter: Option<Arc<Filter>>,
     /// How they are put into frames.
     pub batch: Batch,
+    /// Whether they are acknowledged. Set by the server.
+    pub ack: AckMode,
+    /// Which shares of the streams: all but for a member of a group. Set by the server.
+    pub partitions: PartitionSet,
+}
+
+impl FeedSpec {
+    /// Every event of `target`, put into frames as the server likes.
+    pub fn of(target: Target) -> Self {
+        Self {
+            target,
+            filter: None,
+            batch: Batch::default(),
+            ack: AckMode::None,
+            partitions: PartitionSet::ALL,
+        }
+    }
 }
 
 /// `subscribe`: open a subscription.
@@ -155,6 +177,8 @@ pub struct Subscribe {
     pub after: After,
     /// The epoch that `after` was learnt in; none: the one that `hello` named, if any.
     pub epoch: Option<Uuid>,
+    /// Whether and how its events are acknowledged.
+    pub delivery: Delivery,
 }
 
 /// `hello`: the first message of a client.
@@ -251,6 +275,13 @@ pub enum Answer {
         /// The head of the log when the page was read.
         head: GlobalPosition,
     },
+    /// A command was carried out.
+    Result {
+        /// What the application answers: JSON text.
+        data: Bytes,
+        /// The position of the last event that it appended, if any.
+        position: Option<GlobalPosition>,
+    },
 }
 
 /// What a client says.
@@ -264,6 +295,27 @@ pub enum ClientMessage {
     Unsubscribe {
         /// Its handle.
         sub: Sub,
+    },
+    /// Everything up to a position is processed.
+    Ack {
+        /// The subscription.
+        sub: Sub,
+        /// The position.
+        position: GlobalPosition,
+    },
+    /// Some events could not be processed.
+    Nack {
+        /// The subscription.
+        sub: Sub,
+        /// Which, and what is to become of them.
+        nack: Nack,
+    },
+    /// Something for the application to do.
+    Command {
+        /// Names the reply.
+        id: RequestId,
+        /// What.
+        command: CommandRequest,
     },
     /// Append events.
     Append {
@@ -312,6 +364,8 @@ pub struct WireLimits {
     pub append_events: u64,
     /// The most events of one page.
     pub page_events: u64,
+    /// The widest window of a subscription that acknowledges.
+    pub window: u64,
 }
 
 /// How a client should come back after it lost the connection.
@@ -418,7 +472,17 @@ pub enum ServerMessage {
         /// The subscription.
         sub: Sub,
         /// The events.
-        events: Vec<RecordedEvent>,
+        events: Vec<Delivered>,
+    },
+    /// The retries of some events are spent, or the client asked: they were put aside, and the
+    /// subscription moves on.
+    Parked {
+        /// The subscription.
+        sub: Sub,
+        /// Which.
+        positions: Vec<GlobalPosition>,
+        /// Why.
+        reason: String,
     },
     /// A subscription has caught up.
     Live {
@@ -446,6 +510,15 @@ pub enum ServerMessage {
         revision: Revision,
         /// The position of the last event.
         position: GlobalPosition,
+    },
+    /// A command was carried out.
+    Result {
+        /// The request.
+        id: RequestId,
+        /// What the application answers: JSON text.
+        data: Bytes,
+        /// The position of the last event that it appended, if any.
+        position: Option<GlobalPosition>,
     },
     /// A page of events.
     Page {

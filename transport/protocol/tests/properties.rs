@@ -178,7 +178,8 @@ proptest! {
 
     #[test]
     fn events_come_back_as_they_were(events in prop::collection::vec(event(), 0..4), sub in any::<u32>()) {
-        let message = ServerMessage::Events { sub: Sub::new(sub), events: events.clone() };
+        let delivered = events.iter().cloned().map(Into::into).collect();
+        let message = ServerMessage::Events { sub: Sub::new(sub), events: delivered };
         let mut text = BytesMut::new();
         encode_server(&message, &mut text);
         prop_assert_eq!(decode_server(&text), Ok(message));

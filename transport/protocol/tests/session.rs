@@ -71,6 +71,13 @@ impl Scene {
                 Output::Fetch { id, fetch } => {
                     said.push(json!({"fetch": id.as_str(), "limit": fetch.limit}));
                 }
+                Output::Command { id, command } => {
+                    said.push(json!({"command": id.as_str(), "name": command.name.as_str()}));
+                }
+                Output::Claim { .. }
+                | Output::Save { .. }
+                | Output::Release { .. }
+                | Output::Read { .. } => panic!("nobody acknowledges"),
                 Output::CheckHead { sub } => said.push(json!({"check": sub.get()})),
                 Output::Positions => said.push(json!("positions")),
                 Output::RoundTrip(took) => said.push(json!({"round_trip": took.as_millis()})),

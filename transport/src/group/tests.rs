@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 use tidewire_eventstore::{EventId, Payload, Revision, StreamName, Timestamp};
-use tidewire_protocol::{Batch, Filter, Target};
+use tidewire_protocol::{Filter, Target};
 
 use super::*;
 
@@ -34,7 +34,7 @@ fn event(position: u64, stream: &str) -> RecordedEvent {
 }
 
 fn key(target: Target, sub: u32) -> GroupKey {
-    let feed = FeedSpec { target, filter: None, batch: Batch::default() };
+    let feed = FeedSpec::of(target);
     GroupKey { feed, sub: Sub::new(sub) }
 }
 

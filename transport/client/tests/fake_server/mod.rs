@@ -187,6 +187,11 @@ impl FakeServer {
                         session.handle(Input::HeadChecked { sub, head }, self.moment());
                     }
                     Output::Fetch { .. } => panic!("nobody fetches"),
+                    Output::Claim { .. }
+                    | Output::Save { .. }
+                    | Output::Release { .. }
+                    | Output::Read { .. }
+                    | Output::Command { .. } => panic!("nobody acknowledges or commands"),
                     Output::RoundTrip(_) => {}
                     Output::Close { .. } => over = true,
                 }

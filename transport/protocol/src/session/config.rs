@@ -4,6 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use tidewire_eventstore::Timestamp;
 
+use crate::delivery::DeliveryConfig;
 use crate::messages::{ARRAY_MESSAGES_MAX, Epoch, ReconnectHint, SessionId, WireLimits};
 
 /// Who may open a session.
@@ -57,6 +58,8 @@ pub struct Limits {
     pub append_events: usize,
     /// The most events of one page.
     pub page_events: usize,
+    /// The widest window of a subscription that acknowledges.
+    pub window: usize,
 }
 
 impl Default for Limits {
@@ -68,6 +71,7 @@ impl Default for Limits {
             requests: 64,
             append_events: 1000,
             page_events: 1000,
+            window: 1024,
         }
     }
 }
@@ -82,6 +86,7 @@ impl Limits {
             requests: self.requests as u64,
             append_events: self.append_events as u64,
             page_events: self.page_events as u64,
+            window: self.window as u64,
         }
     }
 }
@@ -109,6 +114,8 @@ pub struct SessionConfig {
     pub close_timeout: Duration,
     /// How clients should come back.
     pub reconnect: ReconnectHint,
+    /// How events are retried, and consumers saved.
+    pub delivery: DeliveryConfig,
 }
 
 impl Default for SessionConfig {
@@ -124,6 +131,7 @@ impl Default for SessionConfig {
             drain_timeout: Duration::from_secs(5),
             close_timeout: Duration::from_secs(2),
             reconnect: ReconnectHint { min_ms: 250, max_ms: 30_000, spread_ms: 1_000 },
+            delivery: DeliveryConfig::default(),
         }
     }
 }

@@ -13,6 +13,8 @@
 //! - After [`Output::Shut`], no frame and no input of that feed: the handle may be used again.
 
 mod config;
+mod consumers;
+mod deliveries;
 mod life;
 mod requests;
 mod subscription;
@@ -25,18 +27,20 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use tidewire_eventstore::GlobalPosition;
+use tidewire_eventstore::{GlobalPosition, Partition, RecordedEvent};
 use uuid::Uuid;
 
 use crate::{
     codec::json,
     codes::{CloseCode, ErrorBody, ErrorCode},
+    delivery::{ClaimRequest, Grant, Progress},
     frame::{self, FrameError, Message},
     messages::{
-        Answer, AppendRequest, ClientMessage, Epoch, FeedSpec, FetchRequest, Goodbye, Hello,
-        PROTOCOL_VERSION, Refusal, RequestId, ServerMessage, Sub, Welcome,
+        Answer, AppendRequest, ClientMessage, CommandRequest, Epoch, FeedSpec, FetchRequest,
+        Goodbye, Hello, PROTOCOL_VERSION, Refusal, RequestId, ServerMessage, Sub, Welcome,
     },
 };
+use deliveries::Deliveries;
 use life::Life;
 use subscription::Subscriptions;
 use timers::{Timer, Timers};
@@ -113,6 +117,51 @@ pub enum Input {
     /// The answer to an [`Output::Positions`]: how far each feed has been looked at, everything
     /// matching up to there being handed to the socket before this call.
     Positions(Vec<(Sub, GlobalPosition)>),
+    /// Everything handed out so far, by [`Output::Send`] and by feeds, was accepted by the
+    /// kernel: the time that the oldest unsettled events may take begins. Only a session with
+    /// acknowledgements minds; telling it more often does no harm.
+    Accepted,
+    /// The answer to an [`Output::Claim`].
+    Claimed {
+        /// The subscription that waits for it.
+        sub: Sub,
+        /// What it holds now, or why not.
+        claimed: Result<Grant, ErrorBody>,
+    },
+    /// The answer to an [`Output::Save`].
+    Saved {
+        /// The subscription.
+        sub: Sub,
+        /// Whether the log remembers it now. `consumer_taken` ends the subscription; after any
+        /// other error it is saved again later.
+        saved: Result<(), ErrorBody>,
+    },
+    /// The answer to an [`Output::Read`].
+    Read {
+        /// The subscription.
+        sub: Sub,
+        /// Which event was asked for.
+        position: GlobalPosition,
+        /// The event, or nothing if the log no longer has it.
+        event: Result<Option<Box<RecordedEvent>>, ErrorBody>,
+    },
+    /// Another session holds the consumer now.
+    Taken {
+        /// The subscription.
+        sub: Sub,
+    },
+    /// The shares of the subscription's group change: it has to come to an end.
+    Rebalance {
+        /// The subscription.
+        sub: Sub,
+    },
+    /// Somebody wants parked events delivered again.
+    Replay {
+        /// The subscription that holds their partitions.
+        sub: Sub,
+        /// Each with its partition and its charges so far.
+        events: Vec<(Partition, GlobalPosition, u32)>,
+    },
     /// The log has a new epoch: all epochs, oldest first.
     Epochs(Arc<[Epoch]>),
     /// The server is shutting down: say goodbye, answer what is unanswered, close.
@@ -169,6 +218,44 @@ pub enum Output {
         /// The subscription that waits for it.
         sub: Sub,
     },
+    /// Claim a consumer, then answer with [`Input::Claimed`].
+    Claim {
+        /// The subscription that waits for it.
+        sub: Sub,
+        /// What it wants to hold.
+        claim: Box<ClaimRequest>,
+    },
+    /// Save a consumer's progress, then answer with [`Input::Saved`].
+    Save {
+        /// The subscription.
+        sub: Sub,
+        /// What to remember.
+        progress: Progress,
+    },
+    /// Save a consumer's progress for the last time and let go of it. No answer.
+    Release {
+        /// The subscription.
+        sub: Sub,
+        /// What to remember.
+        progress: Progress,
+        /// Whether the subscription came to an orderly end. Otherwise whoever holds the consumer
+        /// next begins carefully.
+        clean: bool,
+    },
+    /// Read one event that was sent before, then answer with [`Input::Read`].
+    Read {
+        /// The subscription that waits for it.
+        sub: Sub,
+        /// Which event.
+        position: GlobalPosition,
+    },
+    /// Have the application carry out a command, then answer with [`Input::Answer`].
+    Command {
+        /// The request.
+        id: RequestId,
+        /// What to do.
+        command: CommandRequest,
+    },
     /// Say how far each open feed is, with [`Input::Positions`].
     Positions,
     /// A round trip was measured.
@@ -206,6 +293,7 @@ pub struct Session {
     /// The epoch that the client named in `hello`.
     epoch: Option<Uuid>,
     subs: Subscriptions,
+    deliveries: Deliveries,
     requests: Vec<RequestId>,
     timers: Timers,
     life: Life,
@@ -228,6 +316,7 @@ impl Session {
             phase: Phase::Opening,
             epoch: None,
             subs: Subscriptions::default(),
+            deliveries: Deliveries::default(),
             requests: Vec::new(),
             timers,
             life: Life::default(),
@@ -237,6 +326,11 @@ impl Session {
 
     /// Takes in what happened. Poll afterwards.
     pub fn handle(&mut self, input: Input, moment: Moment) {
+        self.take_in(input, moment);
+        self.deliver(moment);
+    }
+
+    fn take_in(&mut self, input: Input, moment: Moment) {
         match (input, self.phase) {
             (_, Phase::Closed) => {}
             (Input::Gone, phase) => self.finish(match phase {
@@ -251,6 +345,8 @@ impl Session {
                 self.timers.bring_forward(Timer::End, moment.now + self.config.close_timeout);
             }
             (Input::Flushed, _) => {}
+            // A grant that comes too late has to be given back all the same.
+            (Input::Claimed { sub, claimed }, Phase::Closing(_)) => self.give_back(sub, claimed),
             // Whatever else a peer sends after our Close frame counts for nothing.
             (_, Phase::Closing(_)) => {}
             (Input::Broken(error), _) => self.broken(error, moment.now),
@@ -264,6 +360,17 @@ impl Session {
             (Input::Behind { sub, position, lag }, _) => self.feed_behind(sub, position, lag),
             (Input::FeedFailed { sub, error }, _) => self.feed_failed(sub, error),
             (Input::Positions(positions), _) => self.heartbeat(positions, moment),
+            (Input::Accepted, _) => {
+                self.deliveries.accepted(&self.config.delivery, moment.now);
+            }
+            (Input::Claimed { sub, claimed }, _) => self.claimed(sub, claimed, moment),
+            (Input::Saved { sub, saved }, _) => self.saved(sub, saved, moment),
+            (Input::Read { sub, position, event }, _) => {
+                self.read(sub, position, event, moment);
+            }
+            (Input::Taken { sub }, _) => self.taken(sub),
+            (Input::Rebalance { sub }, _) => self.rebalance(sub, moment),
+            (Input::Replay { sub, events }, _) => self.deliveries.replay(sub, &events),
             (Input::Epochs(epochs), phase) => {
                 let changed = epochs.last() != self.info.epochs.last();
                 self.info.epochs = epochs;
@@ -292,7 +399,7 @@ impl Session {
 
     /// When to hand in [`Input::Timeout`], if nothing else happens before.
     pub fn next_timeout(&self) -> Option<Instant> {
-        self.timers.next()
+        [self.timers.next(), self.next_delivery()].into_iter().flatten().min()
     }
 
     /// Whether the driver may hand in further messages: `false` while too many requests are
@@ -364,6 +471,9 @@ impl Session {
             ClientMessage::Hello(_) => {}
             ClientMessage::Subscribe(subscribe) => self.subscribe(*subscribe, moment),
             ClientMessage::Unsubscribe { sub } => self.unsubscribe(sub),
+            ClientMessage::Ack { sub, position } => self.ack(sub, position),
+            ClientMessage::Nack { sub, nack } => self.nack(sub, &nack, moment),
+            ClientMessage::Command { id, command } => self.command(id, command),
             ClientMessage::Append { id, append } => self.append(id, append),
             ClientMessage::Fetch { id, fetch } => self.fetch(id, fetch),
             ClientMessage::Ping { id } => {
@@ -380,9 +490,14 @@ impl Session {
     fn too_early(&mut self, message: Result<ClientMessage, Refusal>) {
         let (id, sub, error) = match message {
             Ok(ClientMessage::Subscribe(subscribe)) => (None, Some(subscribe.sub), None),
-            Ok(ClientMessage::Unsubscribe { sub }) => (None, Some(sub), None),
             Ok(
-                ClientMessage::Append { id, .. }
+                ClientMessage::Unsubscribe { sub }
+                | ClientMessage::Ack { sub, .. }
+                | ClientMessage::Nack { sub, .. },
+            ) => (None, Some(sub), None),
+            Ok(
+                ClientMessage::Command { id, .. }
+                | ClientMessage::Append { id, .. }
                 | ClientMessage::Fetch { id, .. }
                 | ClientMessage::Ping { id },
             ) => (Some(id), None, None),
@@ -432,8 +547,11 @@ impl Session {
 
     fn heartbeat(&mut self, positions: Vec<(Sub, GlobalPosition)>, moment: Moment) {
         if self.phase == Phase::Ready {
-            let positions =
-                positions.into_iter().filter(|(sub, _)| self.subs.is_fed(*sub)).collect();
+            let mut positions = positions;
+            positions.retain(|(sub, _)| self.subs.is_fed(*sub));
+            for (sub, position) in &mut positions {
+                *position = self.deliveries.looked_at(*sub, *position);
+            }
             self.say(&ServerMessage::Heartbeat { head: moment.head, positions });
         }
     }
@@ -441,6 +559,7 @@ impl Session {
     fn drain(&mut self, reconnect_after: Duration, moment: Moment) {
         let code = CloseCode::DRAIN;
         self.goodbye(code, millis(reconnect_after));
+        self.release_all(code);
         self.phase = Phase::Draining(code);
         self.timers.stop_all();
         self.timers.set(Timer::End, moment.now + self.config.drain_timeout);
@@ -478,6 +597,7 @@ impl Session {
     }
 
     fn close_with(&mut self, code: CloseCode, reason: &str, now: Instant) {
+        self.release_all(code);
         // After the Close frame nothing may follow (RFC 6455, section 5.5.1).
         self.outputs.extend(self.subs.end().map(|sub| Output::Shut { sub }));
         self.outputs.push_back(Output::Send(frame::close(code, reason)));
@@ -495,6 +615,7 @@ impl Session {
             // under what it has still to say, and it might never see why.
             return self.close_with(code, &error.to_string(), now);
         }
+        self.release_all(code);
         self.outputs.push_back(Output::Send(frame::close(code, &error.to_string())));
         self.finish(code);
     }
@@ -504,6 +625,8 @@ impl Session {
         match phase {
             Phase::Closing(ours) => self.finish(ours),
             _ => {
+                // Whatever its code, a peer that closes has come to an orderly end.
+                self.release_all(CloseCode::NORMAL);
                 self.outputs.push_back(Output::Send(frame::close(code, "")));
                 self.finish(code);
             }
@@ -511,6 +634,7 @@ impl Session {
     }
 
     fn finish(&mut self, code: CloseCode) {
+        self.release_all(code);
         self.phase = Phase::Closed;
         self.timers.stop_all();
         self.requests = Vec::new();

@@ -4,7 +4,7 @@ use tidewire_eventstore::GlobalPosition;
 use uuid::Uuid;
 
 use super::*;
-use crate::messages::{Batch, Target};
+use crate::messages::{Delivery, Target};
 
 const OLD: Uuid = Uuid::from_u128(1);
 const MIDDLE: Uuid = Uuid::from_u128(2);
@@ -37,8 +37,9 @@ fn a_position_holds_only_before_every_later_epoch() {
         (After::Start, Some(OTHER), Begin::At { after: at(0), resumed: false }),
         (After::End, Some(OTHER), Begin::At { after: at(120), resumed: false }),
     ] {
-        let feed = FeedSpec { target: Target::All, filter: None, batch: Batch::default() };
-        let subscribe = Subscribe { sub: Sub::new(1), feed, after, epoch };
+        let feed = FeedSpec::of(Target::All);
+        let subscribe =
+            Subscribe { sub: Sub::new(1), feed, after, epoch, delivery: Delivery::Plain };
         let begun = begin(&subscribe, epoch, &epochs, at(120));
         assert_eq!(begun, expected, "{after:?} in {epoch:?}");
     }

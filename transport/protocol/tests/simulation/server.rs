@@ -167,7 +167,12 @@ impl ServerConn {
                 Output::Append { id, append } => {
                     self.later.push_back((at, Later::Append(id, append)));
                 }
-                Output::Fetch { .. } => panic!("nobody fetches"),
+                Output::Fetch { .. }
+                | Output::Claim { .. }
+                | Output::Save { .. }
+                | Output::Release { .. }
+                | Output::Read { .. }
+                | Output::Command { .. } => panic!("nobody asks for it"),
                 Output::CheckHead { sub } => self.later.push_back((at, Later::CheckHead(sub))),
                 Output::Positions => {
                     let positions =

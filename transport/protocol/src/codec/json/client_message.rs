@@ -11,6 +11,7 @@ use tidewire_eventstore::{
 };
 
 use super::{
+    delivery::{command, delivery, nack, write_command, write_delivery, write_nack},
     event::base64,
     read::{AsObject, Field, field, invalid, missing, name_error, present, target, unsupported},
     write::Object,
@@ -31,7 +32,7 @@ pub struct Malformed;
 
 /// Every field of every message that a client can send; which ones are needed depends on `type`.
 #[derive(Deserialize)]
-struct Wire<'a> {
+pub(super) struct Wire<'a> {
     #[serde(rename = "type", borrow, default, deserialize_with = "present")]
     kind: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
@@ -57,11 +58,11 @@ struct Wire<'a> {
     #[serde(borrow, default, deserialize_with = "present")]
     filter: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
-    ack: Option<&'a RawValue>,
+    pub(super) ack: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
-    window: Option<&'a RawValue>,
+    pub(super) window: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
-    consumer: Option<&'a RawValue>,
+    pub(super) consumer: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
     batch: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
@@ -76,6 +77,22 @@ struct Wire<'a> {
     limit: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
     direction: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    position: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    pub(super) positions: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    pub(super) action: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    pub(super) delay_ms: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    pub(super) reason: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    pub(super) name: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    pub(super) data: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    pub(super) key: Option<&'a RawValue>,
 }
 
 /// Reads one text message of a client: one protocol message, or an array of them in order, each
@@ -161,6 +178,14 @@ fn interpret(wire: &Wire<'_>, whole: &Bytes) -> Result<ClientMessage, ErrorBody>
         "hello" => ClientMessage::Hello(Box::new(hello(wire)?)),
         "subscribe" => ClientMessage::Subscribe(Box::new(subscribe(wire)?)),
         "unsubscribe" => ClientMessage::Unsubscribe { sub: field("sub", wire.sub).sub()? },
+        "ack" => ClientMessage::Ack {
+            sub: field("sub", wire.sub).sub()?,
+            position: field("position", wire.position)
+                .position()?
+                .ok_or_else(|| missing("position"))?,
+        },
+        "nack" => ClientMessage::Nack { sub: field("sub", wire.sub).sub()?, nack: nack(wire)? },
+        "command" => ClientMessage::Command { id: id()?, command: command(wire, whole)? },
         "append" => ClientMessage::Append { id: id()?, append: append(wire, whole)? },
         "fetch" => ClientMessage::Fetch { id: id()?, fetch: fetch(wire)? },
         "ping" => ClientMessage::Ping { id: id()? },
@@ -199,16 +224,7 @@ fn resubscription(json: &RawValue) -> Result<Subscribe, Refusal> {
 
 fn subscribe(wire: &Wire<'_>) -> Result<Subscribe, ErrorBody> {
     let sub = field("sub", wire.sub).sub()?;
-    match field("ack", wire.ack).text(usize::MAX)?.as_deref() {
-        None | Some("none") => {}
-        Some("each") => return Err(unsupported("ack")),
-        Some(_) => return Err(invalid("ack", "has to be \"none\" or \"each\"")),
-    }
-    for later in [field("window", wire.window), field("consumer", wire.consumer)] {
-        if later.raw().is_some() {
-            return Err(unsupported(later.name));
-        }
-    }
+    let delivery = delivery(wire)?;
     let filter = match field("filter", wire.filter).optional::<Value>("has to be a filter")? {
         None => None,
         Some(json) => Some(Arc::new(Filter::parse(&json)?)),
@@ -216,12 +232,13 @@ fn subscribe(wire: &Wire<'_>) -> Result<Subscribe, ErrorBody> {
     Ok(Subscribe {
         sub,
         feed: FeedSpec {
-            target: target(field("to", wire.to))?,
             filter,
             batch: batch(field("batch", wire.batch))?,
+            ..FeedSpec::of(target(field("to", wire.to))?)
         },
         after: after(field("after", wire.after))?,
         epoch: field("epoch", wire.epoch).uuid()?,
+        delivery,
     })
 }
 
@@ -418,6 +435,24 @@ pub fn encode_client(message: &ClientMessage, out: &mut BytesMut) {
             write_sub(*sub, &mut object);
             object.end();
         }
+        ClientMessage::Ack { sub, position } => {
+            let mut object = Object::message("ack", out);
+            write_sub(*sub, &mut object);
+            object.number("position", position.get());
+            object.end();
+        }
+        ClientMessage::Nack { sub, nack } => {
+            let mut object = Object::message("nack", out);
+            write_sub(*sub, &mut object);
+            write_nack(nack, &mut object);
+            object.end();
+        }
+        ClientMessage::Command { id, command } => {
+            let mut object = Object::message("command", out);
+            object.string("id", id.as_str());
+            write_command(command, &mut object);
+            object.end();
+        }
         ClientMessage::Append { id, append } => write_append(id, append, out),
         ClientMessage::Fetch { id, fetch } => write_fetch(id, fetch, out),
         ClientMessage::Ping { id } => {
@@ -489,6 +524,7 @@ fn write_subscribe(subscribe: &Subscribe, object: &mut Object<'_>) {
         }
         inner.end();
     }
+    write_delivery(&subscribe.delivery, object);
 }
 
 fn write_append(id: &RequestId, append: &AppendRequest, out: &mut BytesMut) {
@@ -519,6 +555,8 @@ fn write_new_event(event: &NewEvent, out: &mut BytesMut) {
             out.put_u8(b'"');
             object.string("content_type", content_type);
         }
+        // Without a payload a server refuses it, as it has to be.
+        Payload::Erased | Payload::Removed => {}
     }
     if let Some(meta) = &event.meta {
         object.raw("meta", meta);

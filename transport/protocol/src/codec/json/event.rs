@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     frame::{self, Opcode},
-    messages::Sub,
+    messages::{Delivered, Sub},
 };
 
 /// What an event costs beside its payload, names and metadata, at most, in bytes.
@@ -28,6 +28,7 @@ pub fn event_bytes(event: &RecordedEvent) -> usize {
     let payload = match &event.payload {
         Payload::Json(data) => data.len(),
         Payload::Binary { content_type, data } => content_type.len() + data.len().div_ceil(3) * 4,
+        Payload::Erased | Payload::Removed => 0,
     };
     OVERHEAD_BYTES
         + payload
@@ -40,6 +41,22 @@ pub fn event_bytes(event: &RecordedEvent) -> usize {
 ///
 /// A JSON payload and metadata are copied verbatim; they were validated when they were appended.
 pub fn encode_event(event: &RecordedEvent, out: &mut BytesMut) {
+    write_fields(event, out);
+    out.put_u8(b'}');
+}
+
+/// Writes one event object with its `attempt`, which the first one goes without.
+pub fn encode_delivered(delivered: &Delivered, out: &mut BytesMut) {
+    write_fields(&delivered.event, out);
+    if delivered.attempt > 1 {
+        out.put_slice(b",\"attempt\":");
+        write::number(u64::from(delivered.attempt), out);
+    }
+    out.put_u8(b'}');
+}
+
+/// Writes an event object up to its closing brace.
+fn write_fields(event: &RecordedEvent, out: &mut BytesMut) {
     out.reserve(event_bytes(event));
     out.put_slice(b"{\"position\":");
     write::number(event.position.get(), out);
@@ -66,12 +83,13 @@ pub fn encode_event(event: &RecordedEvent, out: &mut BytesMut) {
             out.put_slice(b"\",\"content_type\":");
             write::string(content_type, out);
         }
+        // Nobody is sent a removed event; should one come here, it has nothing to show either.
+        Payload::Erased | Payload::Removed => out.put_slice(b",\"data\":null,\"erased\":true"),
     }
     if let Some(meta) = &event.meta {
         out.put_slice(b",\"meta\":");
         out.put_slice(meta);
     }
-    out.put_u8(b'}');
 }
 
 /// Writes bytes as Base64 (RFC 4648, section 4).
@@ -127,6 +145,9 @@ struct WireEvent<'a> {
     content_type: Option<std::borrow::Cow<'a, str>>,
     #[serde(borrow)]
     meta: Option<&'a RawValue>,
+    attempt: Option<u32>,
+    #[serde(default)]
+    erased: bool,
 }
 
 /// Reads one event object as [`encode_event`] writes it; unknown fields are passed over.
@@ -135,9 +156,19 @@ struct WireEvent<'a> {
 ///
 /// What is wrong with it, for people.
 pub fn decode_event(json: &[u8]) -> Result<RecordedEvent, String> {
+    decode_delivered(json).map(|delivered| delivered.event)
+}
+
+/// Reads one event object as [`encode_delivered`] writes it; unknown fields are passed over.
+///
+/// # Errors
+///
+/// What is wrong with it, for people.
+pub fn decode_delivered(json: &[u8]) -> Result<Delivered, String> {
     let AsObject(event): AsObject<WireEvent<'_>> =
         serde_json::from_slice(json).map_err(|error| error.to_string())?;
     let payload = match (event.data, event.data_base64, event.content_type) {
+        _ if event.erased => Payload::Erased,
         (Some(data), None, _) => Payload::Json(Bytes::copy_from_slice(data.get().as_bytes())),
         (None, Some(data), Some(content_type)) => Payload::Binary {
             content_type: Arc::from(&*content_type),
@@ -150,7 +181,11 @@ pub fn decode_event(json: &[u8]) -> Result<RecordedEvent, String> {
     {
         return Err("a position or a revision is too large".to_owned());
     }
-    Ok(RecordedEvent {
+    let attempt = event.attempt.unwrap_or(1);
+    if attempt == 0 {
+        return Err("attempts are counted from 1".to_owned());
+    }
+    let event = RecordedEvent {
         position: GlobalPosition::new(event.position),
         stream: StreamName::recorded(&event.stream).map_err(|error| error.to_string())?,
         revision: Revision::new(event.revision),
@@ -159,5 +194,6 @@ pub fn decode_event(json: &[u8]) -> Result<RecordedEvent, String> {
         recorded_at: time::parse_time(&event.at).ok_or("at is not a time")?,
         payload,
         meta: event.meta.map(|meta| Bytes::copy_from_slice(meta.get().as_bytes())),
-    })
+    };
+    Ok(Delivered { event, attempt })
 }

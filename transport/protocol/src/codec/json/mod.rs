@@ -5,6 +5,7 @@
 //! pass through byte for byte.
 
 mod client_message;
+mod delivery;
 mod event;
 mod read;
 mod server_message;
@@ -12,6 +13,10 @@ mod time;
 mod write;
 
 pub use client_message::{Malformed, decode_append, decode_client, encode_client};
-pub use event::{decode_event, encode_event, encode_events_frame, event_bytes};
+pub use delivery::decode_command;
+pub use event::{
+    decode_delivered, decode_event, encode_delivered, encode_event, encode_events_frame,
+    event_bytes,
+};
 pub use server_message::{DecodeError, decode_server, encode_error, encode_server};
 pub use time::{format_time, parse_time};

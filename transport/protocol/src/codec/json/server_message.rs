@@ -2,17 +2,17 @@
 
 use std::borrow::Cow;
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tidewire_eventstore::{GlobalPosition, Revision, StreamName};
 use uuid::Uuid;
 
 use super::{
-    event::{decode_event, encode_event},
+    event::{decode_delivered, decode_event, encode_delivered, encode_event},
     read::{AsObject, field, missing, present},
     time::{format_time, parse_time},
-    write::Object,
+    write::{Object, number},
 };
 use crate::{
     codes::{CloseCode, ErrorBody},
@@ -47,7 +47,13 @@ pub fn encode_server(message: &ServerMessage, out: &mut BytesMut) {
         }
         ServerMessage::Events { sub, events } => {
             let mut object = about("events", *sub, out);
-            object.list("events", events, encode_event);
+            object.list("events", events, encode_delivered);
+            object.end();
+        }
+        ServerMessage::Parked { sub, positions, reason } => {
+            let mut object = about("parked", *sub, out);
+            object.list("positions", positions, |at, out| number(at.get(), out));
+            object.string("reason", reason);
             object.end();
         }
         ServerMessage::Live { sub, position } => {
@@ -67,6 +73,15 @@ pub fn encode_server(message: &ServerMessage, out: &mut BytesMut) {
             object.string("stream", stream.as_str());
             object.number("revision", revision.get());
             object.number("position", position.get());
+            object.end();
+        }
+        ServerMessage::Result { id, data, position } => {
+            let mut object = Object::message("result", out);
+            object.string("id", id.as_str());
+            object.raw("data", data);
+            if let Some(position) = position {
+                object.number("position", position.get());
+            }
             object.end();
         }
         ServerMessage::Page { id, events, more, next, head } => {
@@ -162,6 +177,7 @@ fn write_welcome(welcome: &Welcome, out: &mut BytesMut) {
     inner.number("requests", limits.requests);
     inner.number("append_events", limits.append_events);
     inner.number("page_events", limits.page_events);
+    inner.number("window", limits.window);
     inner.end();
     if let Some(expires) = welcome.token_expires_in_ms {
         object.number("token_expires_in_ms", expires);
@@ -260,6 +276,8 @@ struct Wire<'a> {
     #[serde(borrow, default, deserialize_with = "present")]
     details: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
+    data: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
     after_ms: Option<&'a RawValue>,
 }
 
@@ -278,6 +296,9 @@ struct WireLimitsFields {
     requests: u64,
     append_events: u64,
     page_events: u64,
+    /// A server that serves no acknowledgements has none.
+    #[serde(default)]
+    window: u64,
 }
 
 /// Reads one message of a server.
@@ -287,10 +308,10 @@ struct WireLimitsFields {
 /// [`DecodeError`] when it is not one that this version knows.
 pub fn decode_server(json: &[u8]) -> Result<ServerMessage, DecodeError> {
     let AsObject(wire) = serde_json::from_slice::<AsObject<Wire<'_>>>(json)?;
-    let number = |name: &'static str, json| -> Result<u64, ErrorBody> {
+    let whole = |name: &'static str, json| -> Result<u64, ErrorBody> {
         field(name, json).number()?.ok_or_else(|| missing(name))
     };
-    let position = |name: &'static str, json| number(name, json).map(GlobalPosition::new);
+    let position = |name: &'static str, json| whole(name, json).map(GlobalPosition::new);
     let text = |name: &'static str, json| -> Result<Cow<'_, str>, ErrorBody> {
         field(name, json).text(usize::MAX)?.ok_or_else(|| missing(name))
     };
@@ -299,11 +320,8 @@ pub fn decode_server(json: &[u8]) -> Result<ServerMessage, DecodeError> {
     };
     let sub = || field("sub", wire.sub).sub();
     let id = || field("id", wire.id).id();
-    let events = || -> Result<_, DecodeError> {
-        let list: Vec<&RawValue> = field("events", wire.events).required("has to be a list")?;
-        list.into_iter()
-            .map(|event| decode_event(event.get().as_bytes()).map_err(DecodeError::Invalid))
-            .collect::<Result<Vec<_>, _>>()
+    let events = || -> Result<Vec<&RawValue>, ErrorBody> {
+        field("events", wire.events).required("has to be a list")
     };
     let error = || -> Result<Box<ErrorBody>, ErrorBody> {
         Ok(Box::new(ErrorBody {
@@ -336,25 +354,44 @@ pub fn decode_server(json: &[u8]) -> Result<ServerMessage, DecodeError> {
             },
             first: position("first", wire.first)?,
         },
-        "events" => ServerMessage::Events { sub: sub()?, events: events()? },
+        "events" => {
+            ServerMessage::Events { sub: sub()?, events: each(events()?, decode_delivered)? }
+        }
+        "parked" => ServerMessage::Parked {
+            sub: sub()?,
+            positions: field("positions", wire.positions)
+                .required::<Vec<u64>>("has to be a list of positions")?
+                .into_iter()
+                .map(GlobalPosition::new)
+                .collect(),
+            reason: text("reason", wire.reason)?.into_owned(),
+        },
         "live" => {
             ServerMessage::Live { sub: sub()?, position: position("position", wire.position)? }
         }
         "behind" => ServerMessage::Behind {
             sub: sub()?,
             position: position("position", wire.position)?,
-            lag: number("lag", wire.lag)?,
+            lag: whole("lag", wire.lag)?,
         },
         "appended" => ServerMessage::Appended {
             id: id()?,
             stream: StreamName::recorded(&text("stream", wire.stream)?)
                 .map_err(|error| DecodeError::Invalid(error.to_string()))?,
-            revision: Revision::new(number("revision", wire.revision)?),
+            revision: Revision::new(whole("revision", wire.revision)?),
             position: position("position", wire.position)?,
+        },
+        "result" => ServerMessage::Result {
+            id: id()?,
+            data: wire
+                .data
+                .map(|data| Bytes::copy_from_slice(data.get().as_bytes()))
+                .ok_or_else(|| missing("data"))?,
+            position: field("position", wire.position).position()?,
         },
         "page" => ServerMessage::Page {
             id: id()?,
-            events: events()?,
+            events: each(events()?, decode_event)?,
             more: boolean("more", wire.more)?,
             next: field("next", wire.next).number()?,
             head: position("head", wire.head)?,
@@ -377,10 +414,20 @@ pub fn decode_server(json: &[u8]) -> Result<ServerMessage, DecodeError> {
             code: CloseCode(field("code", wire.code).required("has to be a close code")?),
             reason: text("reason", wire.reason)?.into_owned(),
             reconnect: boolean("reconnect", wire.reconnect)?,
-            after_ms: number("after_ms", wire.after_ms)?,
+            after_ms: whole("after_ms", wire.after_ms)?,
         })),
         other => return Err(DecodeError::UnknownType(other.to_owned())),
     })
+}
+
+fn each<T>(
+    events: Vec<&RawValue>,
+    decode: impl Fn(&[u8]) -> Result<T, String>,
+) -> Result<Vec<T>, DecodeError> {
+    events
+        .into_iter()
+        .map(|event| decode(event.get().as_bytes()).map_err(DecodeError::Invalid))
+        .collect()
 }
 
 fn positions(json: Option<&RawValue>) -> Result<Vec<(Sub, GlobalPosition)>, DecodeError> {
@@ -416,6 +463,7 @@ fn welcome(wire: &Wire<'_>) -> Result<Welcome, DecodeError> {
             requests: limits.requests,
             append_events: limits.append_events,
             page_events: limits.page_events,
+            window: limits.window,
         },
         token_expires_in_ms: field("token_expires_in_ms", wire.token_expires_in_ms).number()?,
         reconnect: ReconnectHint {
