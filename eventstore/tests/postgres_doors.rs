@@ -19,8 +19,8 @@ use support::{
     soon, whole_log,
 };
 use tidewire_eventstore::{
-    EventStore, ExpectedRevision, GlobalPosition, LogTail, Payload, TailConfig,
-    postgres::PostgresStore,
+    EventStore, ExpectedRevision, GlobalPosition, LogTail, Payload, Removal, StreamName,
+    TailConfig, postgres::PostgresStore,
 };
 
 async fn prepared() -> (Database, PgConnection) {
@@ -357,6 +357,32 @@ async fn programs_and_servers_append_at_once_and_followers_see_one_order() {
     }
 }
 
+#[tokio::test]
+async fn a_stream_that_was_removed_is_new_again_and_its_revisions_go_on() {
+    let (database, mut caller) = prepared().await;
+    let store = database.store().await;
+    let three = format!("[{},{},{}]", counted(0), counted(1), counted(2));
+    doors::append(&mut caller, "a-1", &three, "no_stream").await.unwrap();
+    doors::append(&mut caller, "b-1", &three, "no_stream").await.unwrap();
+    for stream in ["a-1", "b-1"] {
+        let stream = StreamName::new(stream).unwrap();
+        store.remove(Removal::Delete { stream }).await.unwrap();
+    }
+    let refusal = doors::append(&mut caller, "a-1", &counted(3), "2").await.unwrap_err();
+    assert_eq!(refusal.message, "stream a-1 is at no_stream, not 2");
+    let answer = doors::append(&mut caller, "a-1", &counted(3), "no_stream").await;
+    assert_eq!(answer, Ok((7, 3)));
+    enqueue(&mut caller, "b-1", &counted(3)).await.unwrap();
+    enqueue(&mut caller, "b-1", &counted(4)).await.unwrap();
+    let at = "SELECT max(revision) FROM tidewire.events WHERE stream = 'b-1'";
+    support::eventually("both are moved", || async {
+        let mut connection = database.connection().await;
+        text(&mut connection, &format!("SELECT coalesce(({at}), 0)")).await == "4"
+    })
+    .await;
+    store.close().await;
+}
+
 /// The same statements as somebody else, and what PostgreSQL says to them.
 async fn tries(connection: &mut PgConnection, sql: &str) -> String {
     run(connection, sql).await.map_or_else(|refusal| refusal.sqlstate, |()| "may".into())
@@ -386,7 +412,7 @@ async fn only_members_of_the_role_may_use_the_doors_and_nothing_but_the_doors() 
             ("SELECT tidewire.enqueue('a-1', tidewire.event('T', '1'))", doors),
             ("SELECT tidewire.move_outbox(NULL, NULL, NULL, 1, 1)", DENIED),
             ("SELECT tidewire.read_events('[]')", DENIED),
-            ("SELECT tidewire.current_revision('a-1')", DENIED),
+            ("SELECT tidewire.next_revision('a-1')", DENIED),
             ("SELECT nextval('tidewire.outbox_seq')", DENIED),
             ("SELECT FROM tidewire.events", DENIED),
             ("SELECT FROM tidewire.outbox", DENIED),
