@@ -52,7 +52,7 @@ impl Scene {
             opened_at: Timestamp::from_micros(1_000_000),
             bearer: None,
         };
-        let moment = Moment { now, head: at(HEAD) };
+        let moment = Moment { now, head: at(HEAD), removed: at(0) };
         let session = Session::new(config, info, moment);
         let mut scene = Self { session, now, reads: true, streams: Vec::new() };
         scene.say(r#"{"type":"hello","protocol":1}"#);
@@ -90,7 +90,7 @@ impl Scene {
     }
 
     pub(crate) fn moment(&self) -> Moment {
-        Moment { now: self.now, head: at(HEAD) }
+        Moment { now: self.now, head: at(HEAD), removed: at(0) }
     }
 
     pub(crate) fn hand_in(&mut self, input: Input) -> Vec<String> {
