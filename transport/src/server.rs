@@ -17,6 +17,7 @@ use tidewire_eventstore::{EventStore, LogTail, ReadError, TailConfig, TailNews};
 use tokio::{
     runtime::{self, Handle, Runtime},
     sync::mpsc,
+    task::AbortHandle,
     time::{Instant, sleep},
 };
 
@@ -29,6 +30,7 @@ use crate::{
     log_view::{LogView, SharedView},
     metrics::Metrics,
     node::Node,
+    retention,
     websocket::Connection,
 };
 
@@ -151,7 +153,7 @@ impl Builder {
         };
 
         let metrics = Metrics::new(store.clone());
-        let log = LogView::first(found.position, &found.epochs);
+        let log = LogView::first(&found);
         let shared = Arc::new(SharedView::new(&log));
         let mut tail = TailConfig::default();
         tail.head_poll = config.head_poll;
@@ -177,13 +179,15 @@ impl Builder {
             config,
             token,
             store,
-            handle,
+            handle.clone(),
             catch_up,
             broadcaster,
             metrics,
             shared.clone(),
         ));
-        let following = Following { arbiter, shared, runtime };
+        let retention = (!node.config.retention.is_empty())
+            .then(|| handle.spawn(retention::keep(node.clone())).abort_handle());
+        let following = Following { arbiter, shared, retention, runtime };
         Ok(Tidewire { node: web::Data::from(node), following: Arc::new(following) })
     }
 }
@@ -211,12 +215,17 @@ struct Following {
     /// The broadcaster's.
     arbiter: ArbiterHandle,
     shared: Arc<SharedView>,
+    /// Follows the retention policies, where there are any.
+    retention: Option<AbortHandle>,
     runtime: DatabaseRuntime,
 }
 
 impl Following {
-    /// Lets the broadcaster go, and its thread.
+    /// Lets the broadcaster go, and its thread; and what removes by itself.
     fn stop(&self) {
+        if let Some(retention) = &self.retention {
+            retention.abort();
+        }
         self.shared.stop_following();
         self.arbiter.stop();
     }
@@ -253,7 +262,8 @@ impl Tidewire {
         Builder { store, config: Config::default(), token: None, runtime: None }
     }
 
-    /// `/ws`, `/streams/{stream}`, `/events`, `/healthz`, `/readyz`, `/metrics` and `/sessions`,
+    /// `/ws`, `/streams/{stream}`, `/events`, `/events/{position}`,
+    /// `/categories/{category}/retention`, `/healthz`, `/readyz`, `/metrics` and `/sessions`,
     /// below no prefix. What an application registers after it, it does not see: register it last,
     /// or put it below a prefix, as in `web::scope("/log").service(tidewire.scope())`.
     pub fn scope(&self) -> Scope {

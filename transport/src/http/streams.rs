@@ -26,19 +26,7 @@ pub(super) async fn append(
     node: Data<Node>,
 ) -> Result<HttpResponse, Refusal> {
     authorize(&request, &node)?;
-    let json_type = request
-        .headers()
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.split(';').next())
-        .is_some_and(|value| value.trim().eq_ignore_ascii_case("application/json"));
-    if !json_type {
-        return Err(Refusal::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "unsupported_media_type",
-            "the body has to be application/json",
-        ));
-    }
+    demand_json(&request)?;
     let stream = StreamName::new(&stream)?;
     let body = body(payload, node.config.message_bytes_max).await?;
     let append = json::decode_append(stream.clone(), &body)?;
@@ -67,8 +55,26 @@ pub(super) async fn read(
     read_page(&node, target, after, before, &query, true).await
 }
 
+/// Refuses a body that does not call itself JSON.
+pub(super) fn demand_json(request: &HttpRequest) -> Result<(), Refusal> {
+    let json_type = request
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.split(';').next())
+        .is_some_and(|value| value.trim().eq_ignore_ascii_case("application/json"));
+    if json_type {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "unsupported_media_type",
+        "the body has to be application/json",
+    ))
+}
+
 /// The body, unless it is larger than `bytes_max`: then it is refused before it is buffered.
-async fn body(mut payload: Payload, bytes_max: usize) -> Result<Bytes, Refusal> {
+pub(super) async fn body(mut payload: Payload, bytes_max: usize) -> Result<Bytes, Refusal> {
     let mut body = BytesMut::new();
     while let Some(chunk) = payload.next().await {
         let chunk = chunk.map_err(|failure| {
