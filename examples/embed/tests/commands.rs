@@ -122,13 +122,19 @@ fn twenty_sockets_that_send_the_same_order_at_once_place_it_once() {
     assert_eq!(events(&application.address).len(), 5);
 }
 
+/// Clients that order at the same time, so that the application is killed with many orders under
+/// way.
+const CLIENTS: usize = 16;
+/// How often it is killed.
+const ROUNDS: u32 = 4;
+
 /// What the clients were told, by key.
 type Told = Arc<Mutex<BTreeMap<String, Value>>>;
 
 /// Each client sends one order after the other, until the application is gone. Returns how many
 /// keys each has used; the last ones may or may not have taken effect.
 fn order_until_gone(address: &str, round: u32, told: &Told) -> Vec<thread::JoinHandle<u32>> {
-    (0..4)
+    (0..CLIENTS)
         .map(|client| {
             let (address, told) = (address.to_owned(), Arc::clone(told));
             thread::spawn(move || {
@@ -157,12 +163,12 @@ fn order_until_gone(address: &str, round: u32, told: &Told) -> Vec<thread::JoinH
 fn an_order_sent_again_after_a_kill_is_placed_once() {
     let directory = tempfile::tempdir().unwrap();
     let mut placed = 0;
-    for round in 0..3 {
+    for round in 0..ROUNDS {
         let application = Application::start(directory.path());
         let told = Told::default();
         let clients = order_until_gone(&application.address, round, &told);
         let deadline = Instant::now() + Duration::from_secs(20);
-        while told.lock().unwrap().len() < 15 {
+        while told.lock().unwrap().len() < 4 * CLIENTS {
             assert!(Instant::now() < deadline, "some orders are placed in time");
             thread::sleep(Duration::from_millis(1));
         }

@@ -82,11 +82,19 @@ pub(crate) fn post(address: &str, data: &Value, key: Option<&str>) -> Option<(u1
 
 /// The payloads of all events, oldest first.
 pub(crate) fn events(address: &str) -> Vec<Value> {
-    let answer = ask(address, "GET /log/events?limit=1000", "").unwrap();
-    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
-    let page: Value = serde_json::from_str(body).unwrap();
-    assert_eq!(page["more"], false, "all of them fit on one page");
-    page["events"].as_array().unwrap().iter().map(|event| event["data"].clone()).collect()
+    let mut events = Vec::new();
+    let mut after = 0;
+    loop {
+        let answer = ask(address, &format!("GET /log/events?after={after}"), "").unwrap();
+        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+        let page: Value = serde_json::from_str(body).unwrap();
+        let found = page["events"].as_array().unwrap().iter();
+        events.extend(found.map(|event| event["data"].clone()));
+        match page["next"].as_u64() {
+            Some(next) => after = next,
+            None => return events,
+        }
+    }
 }
 
 /// A session.
