@@ -112,11 +112,12 @@ export const consume = <M extends EventMap = { [type: string]: Json }>(
   const acknowledge = (now: boolean): void => {
     if (!open()) return;
     const due = delivery.acks(now);
-    if (due) due.forEach((each) => say({ type: 'ack', sub, position: each }));
-    else acking ??= setTimeout(() => {
+    if (!due) acking ??= setTimeout(() => acknowledge(true), ACK_DELAY_MS);
+    else {
+      clearTimeout(acking);
       acking = undefined;
-      acknowledge(true);
-    }, ACK_DELAY_MS);
+      due.forEach((each) => say({ type: 'ack', sub, position: each }));
+    }
   };
   /** Nothing is subscribed any more: what waits comes again. */
   const withdraw = (next: 'waiting' | 'ended'): void => {
@@ -165,7 +166,10 @@ export const consume = <M extends EventMap = { [type: string]: Json }>(
     }
   };
   const settle = (verdict: Nack | undefined, at: number): void => {
-    if (delivery.settle(verdict) && verdict) {
+    const needed = delivery.settle(verdict);
+    // Nothing is heard after it.
+    if (verdict?.action === 'stop') acknowledge(true);
+    if (needed && verdict) {
       const { reason } = verdict;
       say({ type: 'nack', sub, positions: [at], ...verdict, ...(reason !== undefined && { reason: reason.slice(0, REASON_CHARACTERS) }) });
     }
@@ -199,7 +203,8 @@ export const consume = <M extends EventMap = { [type: string]: Json }>(
         // A consumer's checkpoint is the server's own.
         epoch: consumer ? undefined : epoch,
         filter,
-        ack: 'each',
+        // A consumer implies it.
+        ack: consumer ? undefined : 'each',
         window,
         consumer,
       };
@@ -207,7 +212,10 @@ export const consume = <M extends EventMap = { [type: string]: Json }>(
     receive(message) {
       if (message.type === 'error' || message.type === 'unsubscribed') {
         // Once subscribed, an error is about an ack or a nack that came too late.
-        if (message.type === 'error' && open()) return;
+        if (message.type === 'error' && open()) {
+          if (message.code === 'unknown_position') delivery.restore((message.details as { positions: number[] }).positions);
+          return void pump();
+        }
         const { code, retryable } = message;
         withdraw('waiting');
         if (code === 'rebalanced') subscribe();
@@ -218,6 +226,7 @@ export const consume = <M extends EventMap = { [type: string]: Json }>(
       switch (message.type) {
         case 'subscribed':
           phase = 'catching_up';
+          if (epoch !== link.welcome()?.epoch) delivery.forget();
           epoch = link.welcome()?.epoch;
           delivery.begin(message.after, Math.min(window ?? WINDOW, link.welcome()?.limits?.['window'] ?? Infinity));
           break;
@@ -225,6 +234,8 @@ export const consume = <M extends EventMap = { [type: string]: Json }>(
           withdraw('waiting');
           close();
           position = message.first - 1;
+          epoch = link.welcome()?.epoch;
+          delivery.forget();
           reset = message.reason;
           break;
         case 'events':

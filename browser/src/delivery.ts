@@ -31,6 +31,10 @@ export interface Delivery {
   scanned(position: number): void;
   /** The server has given these up. */
   park(positions: readonly number[]): void;
+  /** The server knew nothing of the retries of these; what they withdrew never left. */
+  restore(positions: readonly number[]): void;
+  /** Positions mean something else from now on. */
+  forget(): void;
   /** The event to handle now; to be settled before the next one. */
   next(): RecordedEvent | undefined;
   /** Settles the event being handled, and tells whether the server has to know `nack`. */
@@ -51,8 +55,8 @@ export const createDelivery = (): Delivery => {
   const settled = new Set<number>();
   /** By stream, the event whose retry is awaited. */
   const retries = new Map<string, number>();
-  /** What is to come again: those, and what they withdrew. */
-  const away = new Set<number>();
+  /** What is to come again, by position: those, and what they withdrew. */
+  const away = new Map<number, RecordedEvent>();
   /** By position. */
   let queue: Item[] = [];
   let current: Item | undefined;
@@ -62,18 +66,43 @@ export const createDelivery = (): Delivery => {
   let told = 0;
   let done = 0;
   let acked = 0;
+  /** While a retry may hold back events that never came, everything up to here is settled at most. */
+  let floor = Infinity;
   /** Settled since the last ack; the first ack of a subscription goes at once. */
   let since = 0;
   let first = true;
 
   const lowest = (): number => Math.min(current?.here ? current.position : Infinity, queue[0]?.position ?? Infinity);
   const finish = ({ position, again }: Item): void => {
-    if (again) owed = [...owed, position].sort((a, b) => a - b);
+    if (again) owed = [...new Set(owed).add(position)].sort((a, b) => a - b);
     else done = Math.max(done, position);
     since++;
   };
 
+  const insert = (event: RecordedEvent, again: boolean): void => {
+    const { position } = event;
+    const index = queue.findLastIndex((item) => item.position < position) + 1;
+    queue.splice(index, 0, { event, position, again, here: true, settled: settled.has(position) });
+  };
+  const restore = (positions: readonly number[]): void => {
+    for (const [stream, retried] of retries) {
+      if (!positions.includes(retried)) continue;
+      retries.delete(stream);
+      away.delete(retried);
+      for (const [position, event] of away) {
+        if (event.stream !== stream) continue;
+        away.delete(position);
+        insert(event, true);
+      }
+    }
+  };
+
   return {
+    restore,
+    forget() {
+      settled.clear();
+      if (current) current = { ...current, position: NaN };
+    },
     begin(after = 0, most = 1) {
       queue = [];
       owed = [];
@@ -81,39 +110,38 @@ export const createDelivery = (): Delivery => {
       away.clear();
       if (current) current.here = current.again = false;
       told = done = acked = after;
+      floor = Infinity;
       window = most;
       since = 0;
       first = true;
     },
     deliver(event) {
       const { position, stream, attempt = 1 } = event;
-      if (!Number.isSafeInteger(position)) throw position;
+      if (!Number.isSafeInteger(position) || !(attempt > 0)) throw event;
       const again = position <= told || attempt > 1;
       const retried = retries.get(stream) ?? Infinity;
       told = Math.max(told, position);
       // Sent before the server knew of the retry.
-      if (!again && position > retried) return void away.add(position);
+      if (!again && position > retried) return void away.set(position, event);
       if (position >= retried) retries.delete(stream);
       away.delete(position);
       const known = current?.position === position ? current : queue.find((item) => item.position === position);
       if (known) {
         known.again = known.here || again;
         known.here = true;
-      } else {
-        const index = queue.findLastIndex((item) => item.position < position) + 1;
-        queue.splice(index, 0, { event, position, again, here: true, settled: settled.has(position) });
-      }
+      } else insert(event, again);
       if (queue.length > window) throw queue.length;
     },
     scanned(position) {
       if (!Number.isSafeInteger(position)) throw position;
+      // Everything up to there that is not settled came, so nothing is held back any more.
+      if (position >= told) floor = Infinity;
       told = Math.max(told, position);
     },
     park(positions) {
+      restore(positions);
       for (const position of positions) {
         settled.delete(position);
-        away.delete(position);
-        retries.forEach((retried, stream) => retried === position && retries.delete(stream));
         if (current?.position === position) current.here = false;
       }
       queue = queue.filter(({ position }) => !positions.includes(position));
@@ -132,13 +160,15 @@ export const createDelivery = (): Delivery => {
         settled.add(position);
         if (settled.size > REMEMBERED) settled.delete(settled.values().next().value!);
       }
-      if (!here || action === 'stop') return here;
-      if (action === 'retry') {
+      if (!here) return false;
+      if (action === 'stop') away.set(position, event);
+      else if (action === 'retry') {
         retries.set(event.stream, position);
-        away.add(position);
+        away.set(position, event);
+        floor = Math.min(floor, position - 1);
         queue = queue.filter((later) => {
           const stays = later.event.stream !== event.stream || later.position < position;
-          if (!stays) away.add(later.position);
+          if (!stays) away.set(later.position, later.event);
           return stays;
         });
       } else finish(item);
@@ -160,7 +190,7 @@ export const createDelivery = (): Delivery => {
       }
       return all;
     },
-    checkpoint: () => Math.min(told, ...[lowest(), ...away].map((position) => position - 1)),
+    checkpoint: () => Math.min(told, floor, ...[lowest(), ...away.keys()].map((position) => position - 1)),
     pending: () => queue.length + +!!current,
   };
 };

@@ -72,7 +72,7 @@ export interface Subscribe {
   readonly after?: After | undefined;
   readonly epoch?: string | undefined;
   readonly filter?: Filter | undefined;
-  readonly ack?: 'none' | 'each';
+  readonly ack?: 'none' | 'each' | undefined;
   readonly window?: number | undefined;
   readonly consumer?: Consumer | undefined;
 }

@@ -105,6 +105,10 @@ fn check_content(index: usize, event: &NewEvent, limits: &Limits) -> Result<(), 
     match &event.payload {
         Payload::Json(data) => check("payload", data)?,
         Payload::Binary { content_type, .. } => check_content_type(index, content_type)?,
+        Payload::Erased | Payload::Removed => {
+            let (what, reason) = ("payload", "there is none".to_owned());
+            return Err(AppendError::InvalidJson { index, what, reason });
+        }
     }
     event.meta.as_ref().map_or(Ok(()), |meta| check("meta", meta))
 }

@@ -1,7 +1,9 @@
 //! [`MemoryStore`]: the log in this process's memory, for tests and for trying things out.
 //!
 //! It goes through the same writer and the same plans as the databases do. It keeps everything
-//! until it is dropped.
+//! that is not removed until it is dropped.
+
+mod retention;
 
 mod consumers;
 
@@ -16,8 +18,8 @@ use self::consumers::MemoryConsumers;
 use crate::{
     Append, AppendError, BoxFuture, Category, CommandKey, CommandName, CommitFeed, ConsumerStore,
     Direction, EventId, EventStore, Executed, Execution, GlobalPosition, Limits, LogEpoch, LogHead,
-    Page, PendingAppend, PendingExecution, Read, ReadError, ReadStart, RecordedEvent, Revision,
-    StoreStats, StreamName, Target, Timestamp,
+    Page, PendingAppend, PendingExecution, Read, ReadError, ReadStart, RecordedEvent, Removal,
+    Removals, RemoveError, Removed, Revision, StoreStats, StreamName, Target, Timestamp,
     plan::{self, CommandRow, LogState, Plan, REQUESTS_KEPT_MICROS, Request, RequestRow},
     writer::{Away, Backend, CommitError, Writer},
 };
@@ -87,7 +89,8 @@ impl EventStore for MemoryStore {
     fn head(&self) -> BoxFuture<'_, Result<LogHead, ReadError>> {
         Box::pin(async {
             let log = reading(&self.log);
-            Ok(LogHead { position: log.head(), epochs: log.epochs.as_slice().into() })
+            let epochs = log.epochs.as_slice().into();
+            Ok(LogHead { position: log.head(), epochs, removals: log.removals })
         })
     }
 
@@ -106,6 +109,24 @@ impl EventStore for MemoryStore {
 
     fn consumers(&self) -> Arc<dyn ConsumerStore> {
         Arc::clone(&self.consumers) as _
+    }
+
+    fn remove(&self, removal: Removal) -> BoxFuture<'_, Result<Removed, RemoveError>> {
+        Box::pin(async move {
+            let removed = writing(&self.log).remove(removal)?;
+            if let Some(erasure) = removed.erasure {
+                self.writer.hint(erasure.position);
+            }
+            Ok(removed)
+        })
+    }
+
+    fn retained_after(
+        &self,
+        target: Target,
+        after: GlobalPosition,
+    ) -> BoxFuture<'_, Result<Option<GlobalPosition>, ReadError>> {
+        Box::pin(async move { Ok(reading(&self.log).retained_after(&target, after)) })
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
@@ -179,6 +200,11 @@ struct Log {
     /// The names and keys in `commands`, oldest first.
     commands_by_age: VecDeque<(Timestamp, (CommandName, CommandKey))>,
     epochs: Vec<LogEpoch>,
+    /// The last removed event of each stream that has any.
+    removed_streams: HashMap<StreamName, (Revision, GlobalPosition)>,
+    /// The last removed event of each category that has any.
+    removed_categories: HashMap<Category, GlobalPosition>,
+    removals: Removals,
 }
 
 impl Log {
@@ -192,6 +218,9 @@ impl Log {
             commands: HashMap::new(),
             commands_by_age: VecDeque::new(),
             epochs: vec![new_epoch(GlobalPosition::START.next())],
+            removed_streams: HashMap::new(),
+            removed_categories: HashMap::new(),
+            removals: Removals::default(),
         }
     }
 
@@ -200,10 +229,8 @@ impl Log {
     }
 
     fn state(&self, group: &[Request]) -> LogState {
-        let revision = |stream: &StreamName| {
-            let events = self.streams.get(stream)?.len() as u64;
-            Some((stream.clone(), Revision::new(events.checked_sub(1)?)))
-        };
+        let revision = |stream: &StreamName| Some((stream.clone(), self.last_revision(stream)?));
+        let emptied = |stream: &&StreamName| self.is_emptied(stream);
         let recorded = |id| Some((id, self.requests.get(&id)?.clone()));
         let executed = |(name, key): (&CommandName, &CommandKey)| {
             let command = (name.clone(), key.clone());
@@ -213,17 +240,22 @@ impl Log {
         LogState {
             head: self.head(),
             revisions: plan::streams(group).into_iter().filter_map(revision).collect(),
+            emptied: plan::streams(group).into_iter().filter(emptied).cloned().collect(),
             recorded: plan::client_ids(group).into_iter().filter_map(recorded).collect(),
             commands: plan::command_keys(group).into_iter().filter_map(executed).collect(),
         }
     }
 
+    fn push(&mut self, event: RecordedEvent) {
+        let at = self.events.len();
+        self.streams.entry(event.stream.clone()).or_default().push(at);
+        self.categories.entry(event.stream.category()).or_default().push(at);
+        self.events.push(event);
+    }
+
     fn record(&mut self, plan: &Plan) {
         for event in &plan.events {
-            let at = self.events.len();
-            self.streams.entry(event.stream.clone()).or_default().push(at);
-            self.categories.entry(event.stream.category()).or_default().push(at);
-            self.events.push(event.clone());
+            self.push(event.clone());
         }
         let now = plan.recorded_at;
         for row in &plan.requests {

@@ -17,7 +17,8 @@
 //!   what they were recorded with, whatever it appends or answers now; if it came with other data,
 //!   [`AppendError::KeyReused`]. Otherwise it is recorded
 //!   if its events are, or if it has none.
-//! - Positions follow the head without a gap, revisions follow the stream's.
+//! - Positions follow the head without a gap, revisions follow the stream's, also where all of its
+//!   events were removed: such a stream counts as one without events, and goes on.
 
 use std::collections::{HashMap, HashSet, hash_map::Entry};
 
@@ -139,8 +140,11 @@ impl CommandRow {
 pub(crate) struct LogState {
     /// The last position in the log.
     pub(crate) head: GlobalPosition,
-    /// The last revision of each stream among [`streams`]. A stream without events is absent.
+    /// The last revision of each stream among [`streams`], which it goes on from. A stream that
+    /// never had events is absent.
     pub(crate) revisions: HashMap<StreamName, Revision>,
+    /// Those of them that have no events any more, because all were removed.
+    pub(crate) emptied: HashSet<StreamName>,
     /// The recorded ones among [`client_ids`].
     pub(crate) recorded: HashMap<EventId, RequestRow>,
     /// The recorded ones among [`command_keys`].
@@ -289,11 +293,11 @@ impl<'a> Planner<'a> {
         if let Some(appended) = self.first_answer(request)? {
             return Ok(appended);
         }
-        let current = self
-            .revisions
-            .get(&request.stream)
-            .or_else(|| self.state.revisions.get(&request.stream))
-            .copied();
+        let appended_to = self.revisions.get(&request.stream).copied();
+        let goes_on_from =
+            appended_to.or_else(|| self.state.revisions.get(&request.stream).copied());
+        let is_empty = appended_to.is_none() && self.state.emptied.contains(&request.stream);
+        let current = goes_on_from.filter(|_| !is_empty);
         if !request.expected.is_met_by(current) {
             return Err(AppendError::WrongExpectedRevision {
                 stream: request.stream.clone(),
@@ -304,7 +308,7 @@ impl<'a> Planner<'a> {
         if request.events.is_empty() {
             return Err(AppendError::NoEvents);
         }
-        Ok(self.record(request, current))
+        Ok(self.record(request, goes_on_from))
     }
 
     /// The answer that `request` got when it was recorded before, if it was.
@@ -342,8 +346,8 @@ impl<'a> Planner<'a> {
         }
     }
 
-    fn record(&mut self, request: &'a Request, current: Option<Revision>) -> Appended {
-        let mut revision = current.map_or(Revision::FIRST, Revision::next);
+    fn record(&mut self, request: &'a Request, goes_on_from: Option<Revision>) -> Appended {
+        let mut revision = goes_on_from.map_or(Revision::FIRST, Revision::next);
         let count = request.events.len() as u64;
         let appended = Appended {
             revision: Revision::new(revision.get() + count - 1),

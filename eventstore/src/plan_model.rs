@@ -167,6 +167,7 @@ proptest! {
                     .map(|(name, key)| (name.clone(), key.clone()))
                     .filter_map(|known| Some((known.clone(), commands.get(&known)?.clone())))
                     .collect(),
+                ..LogState::default()
             };
             let planned = plan::plan(&group, &state, Timestamp::from_micros(7));
             prop_assert_eq!(planned.head, state.head);

@@ -70,16 +70,17 @@ async fn many_may_open_a_new_log_at_once() {
 async fn a_schema_one_version_newer_is_used_and_two_are_refused() {
     let (_folder, path) = new_log().await;
     let mut connection = connect(&path).await;
-    let add = "INSERT INTO tidewire_migrations \
-               SELECT max(version) + 1, 'to come', 0 FROM tidewire_migrations";
-    execute(&mut connection, add).await.expect("recorded");
+    let known: u32 = sqlx::query_scalar("SELECT max(version) FROM tidewire_migrations")
+        .fetch_one(&mut connection)
+        .await
+        .expect("a version");
+    let newer = "INSERT INTO tidewire_migrations \
+                 SELECT max(version) + 1, 'newer', 0 FROM tidewire_migrations";
+    execute(&mut connection, newer).await.expect("recorded");
     open(&path).await.expect("one version newer is used").close().await;
-    execute(&mut connection, add).await.expect("recorded");
+    execute(&mut connection, newer).await.expect("recorded");
     let refused = open(&path).await.map(drop);
-    assert!(
-        matches!(refused, Err(OpenError::NewerSchema { found, known, .. }) if found == known + 2),
-        "{refused:?}"
-    );
+    assert_eq!(refused, Err(OpenError::NewerSchema { path, found: known + 2, known }));
 }
 
 #[tokio::test]

@@ -9,7 +9,9 @@ use std::{
 };
 
 use actix::Addr;
-use tidewire_eventstore::{EventStore, GlobalPosition, Page, Read, ReadError};
+use tidewire_eventstore::{
+    EventStore, GlobalPosition, Page, Read, ReadError, ReadStart, RecordedEvent, Revision,
+};
 use tidewire_protocol::{Auth, SessionConfig, session::Limits};
 use tokio::{
     runtime::Handle,
@@ -137,12 +139,13 @@ impl Node {
         self.sessions.load(Ordering::Acquire)
     }
 
-    /// Reads a page for a client that asked for one, on the database's runtime.
+    /// Reads a page for a client that asked for one, on the database's runtime. Where nothing but
+    /// removed events is in it, a few pages after it, too.
     ///
     /// # Errors
     ///
     /// [`FetchError::Overloaded`] where too many such reads are waiting, else what the store says.
-    pub(crate) async fn fetch(&self, read: Read) -> Result<Page, FetchError> {
+    pub(crate) async fn fetch(&self, mut read: Read) -> Result<Fetched, FetchError> {
         let Some(waiting) = self.fetches.wait() else {
             self.metrics.fetches_refused.fetch_add(1, Ordering::Relaxed);
             return Err(FetchError::Overloaded);
@@ -151,7 +154,16 @@ impl Node {
         self.on_runtime(async move {
             let _waiting = waiting;
             let _turn = reads.acquire().await.expect("the semaphore is never closed");
-            store.read(read).await.map_err(FetchError::Store)
+            for _ in 1..FETCH_PAGES_MAX {
+                let fetched = Fetched::from(store.read(read.clone()).await?);
+                match fetched.next {
+                    Some((position, _)) if fetched.events.is_empty() => {
+                        read.from = ReadStart::Position(position);
+                    }
+                    _ => return Ok(fetched),
+                }
+            }
+            Ok(store.read(read).await?.into())
         })
         .await
         .unwrap_or(Err(FetchError::Store(ReadError::Unavailable)))
@@ -180,6 +192,28 @@ impl Node {
     }
 }
 
+/// Pages that are read for a client that asked for one, at most: those that hold nothing are
+/// passed over.
+const FETCH_PAGES_MAX: usize = 16;
+
+/// A page for a client: without the events that were removed.
+#[derive(Debug)]
+pub(crate) struct Fetched {
+    pub(crate) events: Vec<RecordedEvent>,
+    /// Where the next page goes on, exclusive, if there may be more.
+    pub(crate) next: Option<(GlobalPosition, Revision)>,
+    pub(crate) head: GlobalPosition,
+}
+
+impl From<Page> for Fetched {
+    fn from(page: Page) -> Self {
+        let Page { mut events, head, more } = page;
+        let next = events.last().filter(|_| more).map(|last| (last.position, last.revision));
+        events.retain(|event| !event.is_removed());
+        Self { events, next, head }
+    }
+}
+
 /// Why a page was not read for a client.
 #[derive(Debug)]
 pub(crate) enum FetchError {
@@ -187,6 +221,12 @@ pub(crate) enum FetchError {
     Overloaded,
     /// The store could not.
     Store(ReadError),
+}
+
+impl From<ReadError> for FetchError {
+    fn from(error: ReadError) -> Self {
+        Self::Store(error)
+    }
 }
 
 /// Bounds the reads that clients ask for: a few at once, some waiting.

@@ -23,7 +23,13 @@ interface Progress extends FakeConsumer {
   readonly settled: number[];
   readonly parked: Map<number, string>;
   readonly attempts: Map<number, number>;
-  members: FakeFeed[];
+  /** Who shares it. A seat without a feed is one whose session was told to subscribe again. */
+  seats: Seat[];
+}
+
+interface Seat {
+  readonly session: object;
+  feed: FakeFeed | undefined;
 }
 
 /** One subscription with acks. */
@@ -41,6 +47,7 @@ export interface FakeFeed {
 
 /** What a feed uses of its session. */
 export interface FeedHost {
+  readonly session: object;
   /** The events of the subscription, in order. */
   events(): readonly RecordedEvent[];
   head(): number;
@@ -55,6 +62,8 @@ export interface FakeConsumers {
   replay(name: string, positions: readonly number[]): void;
   /** Opens a subscription with acks, and answers it. */
   open(request: Subscribe, after: number, host: FeedHost): FakeFeed;
+  /** A session has gone. */
+  leave(session: object): void;
 }
 
 const MAX_ATTEMPTS = 3;
@@ -69,6 +78,13 @@ const partitionOf = (stream: string): number => {
 
 const nameOf = (consumer: Consumer): string => (typeof consumer === 'string' ? consumer : consumer.group);
 
+/** Takes a seat away; whoever is left shares anew. */
+const give = (consumer: Progress, seat: Seat): void => {
+  if (!consumer.seats.includes(seat)) return;
+  consumer.seats = consumer.seats.filter((each) => each !== seat);
+  if (consumer.group) for (const { feed } of consumer.seats) feed?.end('rebalanced');
+};
+
 /** Makes a log's consumers. */
 export const createConsumers = (): FakeConsumers => {
   const known = new Map<string, Progress>();
@@ -82,7 +98,7 @@ export const createConsumers = (): FakeConsumers => {
       settled: [],
       parked: new Map(),
       attempts: new Map(),
-      members: [],
+      seats: [],
     };
     if (consumer) known.set(nameOf(consumer), progress);
     const unsettled = new Map<number, { readonly event: RecordedEvent; readonly again: boolean }>();
@@ -91,8 +107,7 @@ export const createConsumers = (): FakeConsumers => {
     const before = new Set<number>();
     let told = 0;
 
-    const mine = ({ stream }: RecordedEvent): boolean =>
-      !progress.group || partitionOf(stream) % progress.members.length === progress.members.indexOf(feed);
+    const mine = ({ stream }: RecordedEvent): boolean => !progress.group || partitionOf(stream) % progress.seats.length === progress.seats.indexOf(seat);
     const over = ({ position }: RecordedEvent): boolean => position <= progress.from || progress.settled.includes(position) || progress.parked.has(position);
     const left = (): readonly RecordedEvent[] => host.events().filter((event) => mine(event) && !over(event));
     const deliver = (events: readonly RecordedEvent[]): void => {
@@ -133,8 +148,8 @@ export const createConsumers = (): FakeConsumers => {
       host.send({ type: 'error', sub, code, message: code, retryable: false, ...(details && { details }) });
     const retry = (position: number, delay: number, reason: string): void => {
       const { stream } = unsettled.get(position)!.event;
-      if (charge(position)) return park(position, reason);
       for (const [each, { event }] of [...unsettled]) if (event.stream === stream && each >= position) unsettled.delete(each);
+      if (charge(position)) return park(position, reason);
       held.set(stream, position);
       const timer = setTimeout(() => {
         timers.delete(timer);
@@ -178,18 +193,22 @@ export const createConsumers = (): FakeConsumers => {
       },
       end(code) {
         timers.forEach(clearTimeout);
-        progress.members = progress.members.filter((each) => each !== feed);
+        seat.feed = undefined;
         host.ended();
+        if (code !== 'rebalanced') give(progress, seat);
         if (code === undefined) return;
         host.send({ type: 'unsubscribed', sub, code, message: code, retryable: code === 'rebalanced' });
       },
     };
 
-    // An exclusive consumer is the newest's; a group shares anew.
-    const others = progress.members;
-    progress.members = [...others, feed];
-    for (const other of others) if (!progress.group) other.end('consumer_taken');
-    if (progress.group) for (const other of others) other.end('rebalanced');
+    // An exclusive consumer is the newest's; a group shares anew, unless it is one that was told to come back.
+    const kept = progress.seats.find(({ session, feed: taken }) => session === host.session && !taken);
+    const seat: Seat = kept ?? { session: host.session, feed: undefined };
+    if (!kept) {
+      for (const { feed: other } of [...progress.seats]) other?.end(progress.group ? 'rebalanced' : 'consumer_taken');
+      progress.seats.push(seat);
+    }
+    seat.feed = feed;
     told = left()[0] ? left()[0]!.position - 1 : host.head();
     host.send({ type: 'subscribed', sub, head: host.head(), after: told, resumed: existed || typeof request.after === 'number' });
     return feed;
@@ -200,8 +219,11 @@ export const createConsumers = (): FakeConsumers => {
     replay(name, positions) {
       const consumer = known.get(name);
       for (const position of positions) consumer?.parked.delete(position);
-      consumer?.members.forEach((member) => member.advance());
+      consumer?.seats.forEach(({ feed }) => feed?.advance());
     },
     open,
+    leave(session) {
+      for (const consumer of known.values()) consumer.seats.filter((seat) => seat.session === session).forEach((seat) => give(consumer, seat));
+    },
   };
 };

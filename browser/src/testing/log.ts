@@ -176,8 +176,8 @@ export function createFakeLog(): FakeLog {
                   : undefined;
         if (reason) return send({ type: 'reset', sub, reason, first });
         const begin = after === 'start' ? first - 1 : after === 'end' ? head() : after;
-        if (request.ack === 'each') {
-          const host = { events: () => events.filter((event) => matches(request.to, request.filter, event)), head, send: tell, ended: () => void feeds.delete(sub) };
+        if (request.ack === 'each' || request.consumer !== undefined) {
+          const host = { session: subs, events: () => events.filter((event) => matches(request.to, request.filter, event)), head, send: tell, ended: () => void feeds.delete(sub) };
           const feed = consumers.open(request, begin, host);
           feeds.set(sub, feed);
           feed.advance();
@@ -258,6 +258,7 @@ export function createFakeLog(): FakeLog {
         close() {
           closed = true;
           feeds.forEach((feed) => feed.end());
+          consumers.leave(subs);
           sessions.delete(session);
         },
       };

@@ -108,7 +108,11 @@ impl EventStore for Rewindable {
         Box::pin(async {
             let log = self.log();
             let position = at(log.events.len() as u64);
-            Ok(LogHead { position, epochs: log.epochs.as_slice().into() })
+            Ok(LogHead {
+                position,
+                epochs: log.epochs.as_slice().into(),
+                removals: Default::default(),
+            })
         })
     }
 

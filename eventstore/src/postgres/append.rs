@@ -293,12 +293,16 @@ async fn load(
     let query = sqlx::query(LOAD_STATE).bind(names);
     let row = server.within(query.fetch_one(&mut *connection)).await?;
     let revisions: Vec<Option<i64>> = row.try_get("revisions")?;
+    let removed: Vec<Option<i64>> = row.try_get("removed")?;
     let mut state = LogState {
         head: GlobalPosition::new(unsigned(row.try_get("head")?)),
         ..LogState::default()
     };
-    for (stream, revision) in streams.into_iter().zip(revisions) {
-        if let Some(revision) = revision {
+    for ((stream, revision), removed) in streams.into_iter().zip(revisions).zip(removed) {
+        if revision.is_none() && removed.is_some() {
+            state.emptied.insert(stream.clone());
+        }
+        if let Some(revision) = revision.or(removed) {
             state.revisions.insert(stream.clone(), Revision::new(unsigned(revision)));
         }
     }

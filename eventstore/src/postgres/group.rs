@@ -42,11 +42,12 @@ impl<'a> Rows<'a> {
         let events = &plan.events;
         let json = |payload: &'a Payload| match payload {
             Payload::Json(data) => Some(RawJson(data)),
-            Payload::Binary { .. } => None,
+            Payload::Binary { .. } | Payload::Erased | Payload::Removed => None,
         };
         let binary = |payload: &'a Payload| match payload {
             Payload::Json(_) => None,
             Payload::Binary { content_type, data } => Some((&**content_type, &**data)),
+            Payload::Erased | Payload::Removed => Some(("", &[][..])),
         };
         let requests = &plan.requests;
         Self {

@@ -1,6 +1,9 @@
 //! Commits groups to SQLite: one transaction a group, its rows in few statements of many rows.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use sqlx::{
     AssertSqlSafe, Connection as _, Row as _, SqliteConnection, sqlite::SqliteConnectOptions,
@@ -153,15 +156,20 @@ async fn load_state(
         .fetch_all(&mut *connection)
         .await?;
     let mut revisions = HashMap::with_capacity(rows.len());
+    let mut emptied = HashSet::new();
     for row in rows {
-        revisions
-            .insert(recorded_stream(row.try_get(0)?)?, Revision::new(unsigned(row.try_get(1)?)));
+        let stream = recorded_stream(row.try_get(0)?)?;
+        if row.try_get(2)? {
+            emptied.insert(stream.clone());
+        }
+        revisions.insert(stream, Revision::new(unsigned(row.try_get(1)?)));
     }
     let ids = plan::client_ids(group);
     let recorded =
         if ids.is_empty() { HashMap::new() } else { load_requests(&mut *connection, &ids).await? };
     let commands = commands::load(connection, group).await?;
-    Ok(LogState { head: GlobalPosition::new(unsigned(head)), revisions, recorded, commands })
+    let head = GlobalPosition::new(unsigned(head));
+    Ok(LogState { head, revisions, emptied, recorded, commands })
 }
 
 async fn load_requests(
@@ -219,6 +227,7 @@ fn bind_event<'q>(insert: Insert<'q>, event: &'q RecordedEvent) -> Insert<'q> {
     let insert = match &event.payload {
         Payload::Json(data) => insert.bind(json_text(data)).bind(None::<&str>),
         Payload::Binary { content_type, data } => insert.bind(&data[..]).bind(&**content_type),
+        Payload::Erased | Payload::Removed => insert.bind("").bind(None::<&str>),
     };
     insert.bind(event.meta.as_deref().map(json_text))
 }

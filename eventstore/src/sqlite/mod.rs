@@ -9,6 +9,7 @@ mod commands;
 mod error;
 mod migrate;
 mod read;
+mod retention;
 
 use std::{
     fs::{File, TryLockError},
@@ -27,7 +28,7 @@ use uuid::Uuid;
 use crate::{
     Append, AppendError, BoxFuture, CommandKey, CommandName, CommitFeed, EventStore, Executed,
     Execution, GlobalPosition, Limits, LogEpoch, LogHead, Page, PendingAppend, PendingExecution,
-    Read, ReadError, StoreStats, Timestamp, writer::Writer,
+    Read, ReadError, Removal, RemoveError, Removed, StoreStats, Target, Timestamp, writer::Writer,
 };
 
 pub use error::OpenError;
@@ -175,6 +176,24 @@ impl EventStore for SqliteStore {
 
     fn consumers(&self) -> std::sync::Arc<dyn crate::ConsumerStore> {
         std::sync::Arc::new(crate::consumer::absent::AbsentConsumers)
+    }
+
+    fn remove(&self, removal: Removal) -> BoxFuture<'_, Result<Removed, RemoveError>> {
+        Box::pin(async move {
+            let removed = retention::remove(&self.connect, removal).await?;
+            if let Some(erasure) = removed.erasure {
+                self.writer.hint(erasure.position);
+            }
+            Ok(removed)
+        })
+    }
+
+    fn retained_after(
+        &self,
+        target: Target,
+        after: GlobalPosition,
+    ) -> BoxFuture<'_, Result<Option<GlobalPosition>, ReadError>> {
+        Box::pin(async move { self.reader.retained_after(&target, after).await })
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

@@ -67,6 +67,8 @@ pub async fn parked_events_are_bounded(store: Arc<dyn EventStore>) {
     saved(&*consumers, parks(owner.save(6), &[5, 2])).await.expect("they are parked already");
     let exchange = Save { replayed: vec![at(1)], ..parks(owner.save(7), &[7]) };
     saved(&*consumers, exchange).await.expect("one goes, one comes");
+    let comes_back = Save { replayed: vec![at(2)], ..parks(owner.save(7), &[2, 8]) };
+    assert_eq!(saved(&*consumers, comes_back).await, too_many, "none goes, one comes");
     assert_eq!(parked().await, 5);
 
     let batch = vec![
