@@ -76,6 +76,8 @@ const ACK_DELAY_MS = 200;
 const WINDOW = 256;
 /** Milliseconds before a subscription that was refused for now is tried again, unless the server says otherwise. */
 const RETRY_MS = 1_000;
+/** The longest delay that a server takes. */
+const RETRY_DELAY_MS_MAX = 3_600_000;
 /** As many characters of a reason as always fit into its 500 bytes. */
 const REASON_CHARACTERS = 166;
 
@@ -152,7 +154,7 @@ export const consume = <M extends EventMap = { [type: string]: Json }>(
   /** The handler's word on an event; a throw is a retry. */
   const judge = async (event: RecordedEvent): Promise<Verdict> => {
     const given = event as EventOf<M>;
-    const backoff = (): number => Math.round(retryDelay(reconnectPolicy(options.backoff), event.attempt ?? 1, Math.random()));
+    const backoff = (): number => retryDelay(reconnectPolicy(options.backoff), event.attempt ?? 1, Math.random());
     try {
       const verdict = await (event.type === ERASED && options.onErased ? options.onErased(event as ErasedEvent) : options.onEvent(given));
       return verdict?.action === 'retry' ? { delay_ms: backoff(), ...verdict } : verdict;
@@ -170,8 +172,15 @@ export const consume = <M extends EventMap = { [type: string]: Json }>(
     // Nothing is heard after it.
     if (verdict?.action === 'stop') acknowledge(true);
     if (needed && verdict) {
-      const { reason } = verdict;
-      say({ type: 'nack', sub, positions: [at], ...verdict, ...(reason !== undefined && { reason: reason.slice(0, REASON_CHARACTERS) }) });
+      const { action, delay_ms = 0, reason } = verdict;
+      say({
+        type: 'nack',
+        sub,
+        positions: [at],
+        action,
+        delay_ms: Math.min(Math.round(delay_ms), RETRY_DELAY_MS_MAX) || undefined,
+        reason: reason?.slice(0, REASON_CHARACTERS) || undefined,
+      });
     }
     if (verdict?.action === 'stop') end();
     else acknowledge(false);
@@ -249,7 +258,9 @@ export const consume = <M extends EventMap = { [type: string]: Json }>(
           parked += message.positions.length;
           guard(() => options.onParked?.(message.positions, message.reason));
           break;
-        default:
+        case 'live':
+        case 'behind':
+        case 'scanned':
           delivery.scanned(message.position);
           if (message.type !== 'scanned') phase = message.type;
       }

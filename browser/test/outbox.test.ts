@@ -1,9 +1,9 @@
-/** The outbox is bounded by count and bytes, and sends one append a stream at a time. */
+/** The outbox is bounded by count and bytes, and sends one request a lane at a time. */
 import { expect, test } from 'vitest';
 import { admit, answered, due, EMPTY_OUTBOX, interrupted, mark, type Entry, type Outbox } from '../src/outbox.js';
 
 const limits = { max: 3, maxBytes: 100 };
-const entry = (id: string, stream: string, bytes = 10): Entry => ({ id, stream, text: '', bytes, sent: false });
+const entry = (id: string, lane: string, bytes = 10): Entry => ({ id, lane, text: '', bytes, sent: false, sends: 0 });
 const fill = (...entries: Entry[]): Outbox =>
   entries.reduce<Outbox>((outbox, each) => admit(outbox, each, { max: 99, maxBytes: 9_999 }) ?? outbox, EMPTY_OUTBOX);
 const ids = (entries: readonly Entry[]): string[] => entries.map(({ id }) => id);
@@ -21,7 +21,7 @@ test('the last byte is given, the next is not', () => {
   expect(admit(outbox, entry('b', 's', 41), limits)).toBeUndefined();
 });
 
-test('of each stream the oldest is due, once', () => {
+test('of each lane the oldest is due, once', () => {
   let outbox = fill(entry('a1', 'a'), entry('a2', 'a'), entry('b1', 'b'));
   expect(ids(due(outbox))).toEqual(['a1', 'b1']);
   outbox = mark(outbox, 'a1', true);
@@ -35,4 +35,5 @@ test('after a lost connection everything is due again, in order', () => {
   const sent = mark(mark(fill(entry('a1', 'a'), entry('b1', 'b')), 'a1', true), 'b1', true);
   expect(due(sent)).toEqual([]);
   expect(ids(due(interrupted(sent)))).toEqual(['a1', 'b1']);
+  expect(interrupted(sent).items.map(({ sends }) => sends)).toEqual([1, 1]);
 });
