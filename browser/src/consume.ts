@@ -13,7 +13,7 @@ import type { EventMap, EventOf } from './stream.js';
 import { createStore, guard, type Observable, type Stop } from './store.js';
 import type { Phase } from './subscription.js';
 import { retry, type Nack, type Verdict } from './verdict.js';
-import { ERASED, where } from './where.js';
+import { callbacksOf, callOf, where } from './where.js';
 import type { After, ClientMessage, Consumer, ErasedEvent, ErrorMessage, Filter, Json, RecordedEvent, ResetReason, Target } from './wire.js';
 
 /** How events are consumed. */
@@ -91,6 +91,7 @@ export const consume = <M extends EventMap = { [type: string]: Json }>(
   const { consumer, window } = options;
   const delivery = createDelivery();
   const filter = where(options);
+  const callbacks = callbacksOf(options) as Required<Pick<ConsumeOptions<M>, 'onErased' | 'onEvent'>>;
   let phase: Phase = 'waiting';
   let position = options.after ?? 'end';
   let epoch: string | undefined;
@@ -156,7 +157,7 @@ export const consume = <M extends EventMap = { [type: string]: Json }>(
     const given = event as EventOf<M>;
     const backoff = (): number => retryDelay(reconnectPolicy(options.backoff), event.attempt ?? 1, Math.random());
     try {
-      const verdict = await (event.type === ERASED && options.onErased ? options.onErased(event as ErasedEvent) : options.onEvent(given));
+      const verdict = await callbacks[callOf(event)](event as never);
       return verdict?.action === 'retry' ? { delay_ms: backoff(), ...verdict } : verdict;
     } catch (error) {
       const delay = backoff();

@@ -4,7 +4,7 @@
  */
 import type { Client } from './client.js';
 import { TidewireError } from './error.js';
-import { admit, answered, due, EMPTY_OUTBOX, interrupted, mark } from './outbox.js';
+import { due, hasRoom, type Entry } from './outbox.js';
 import { QUEUE_LIMITS, sizeOf } from './queue.js';
 import { uuidv7 } from './uuid.js';
 import type { ClientMessage, ErrorMessage, ServerMessage } from './wire.js';
@@ -18,7 +18,7 @@ export type Answer = Extract<ServerMessage, { type: 'appended' | 'result' }>;
 /** Sends requests. Those of one `lane` go one after the other. */
 type Sender = (lane: string | undefined, request: Request, timeout?: number) => Promise<Answer>;
 
-interface Waiter {
+interface Waiting extends Entry {
   resolve(answer: Answer): void;
   reject(error: TidewireError): void;
   /** Why it was refused the last time. */
@@ -34,45 +34,48 @@ const senders = new WeakMap<Client, Sender>();
 
 const createSender = ({ link, getSnapshot, subscribe, onMessage }: Client): Sender => {
   const { attempts, ...limits } = { ...QUEUE_LIMITS, attempts: ATTEMPTS, ...link.options.queue };
-  const waiters = new Map<string, Waiter>();
-  let outbox = EMPTY_OUTBOX;
+  const outbox = new Map<string, Waiting>();
 
-  const finish = (id: string): Waiter | undefined => {
-    const waiter = waiters.get(id);
-    waiters.delete(id);
-    outbox = answered(outbox, id);
-    return waiter;
+  const fail = (id: string, error: TidewireError): void => {
+    outbox.get(id)?.reject(error);
+    outbox.delete(id);
   };
   const flush = (): void => {
     if (getSnapshot().status !== 'connected') return;
-    for (const { id, text, sends } of due(outbox)) {
-      if (sends >= attempts) {
-        const waiter = finish(id)!;
-        waiter.reject(waiter.refusal ?? new TidewireError('unanswered', `sent ${sends} times without an answer`, true));
+    for (const [id, entry] of due(outbox)) {
+      if (entry.sends >= attempts) {
+        fail(id, entry.refusal ?? new TidewireError('unanswered', `sent ${attempts} times without an answer`, true));
         return flush();
       }
-      if (link.send(text)) outbox = mark(outbox, id, true);
+      entry.sent = link.send(entry.text);
+      entry.sends += +entry.sent;
     }
   };
-  const refused = (id: string, { code, message, retryable, retry_after_ms, details }: ErrorMessage): void => {
-    const refusal = new TidewireError(code, message, retryable, details);
-    if (!retryable) return finish(id)!.reject(refusal);
-    waiters.get(id)!.refusal = refusal;
+  const refused = (id: string, entry: Waiting, { code, message, retryable, retry_after_ms, details }: ErrorMessage): void => {
+    entry.refusal = new TidewireError(code, message, retryable, details);
+    if (!retryable) return fail(id, entry.refusal);
     setTimeout(() => {
-      outbox = mark(outbox, id, false);
+      entry.sent = false;
       flush();
     }, retry_after_ms ?? RETRY_MS);
   };
 
   onMessage((message) => {
-    if (!('id' in message) || !waiters.has(message.id!)) return;
-    if (message.type === 'error') refused(message.id!, message);
-    else finish(message.id!)!.resolve(message as Answer);
+    const { id } = message as { id?: string };
+    const entry = outbox.get(id!);
+    if (!entry) return;
+    if (message.type === 'error') refused(id!, entry, message);
+    else {
+      outbox.delete(id!);
+      entry.resolve(message as Answer);
+    }
     flush();
   });
   subscribe((state) => {
-    if (state.status !== 'connected') outbox = interrupted(outbox);
-    if (state.status === 'failed') for (const id of [...waiters.keys()]) finish(id)!.reject(state.error);
+    for (const [id, entry] of outbox) {
+      if (state.status !== 'connected') entry.sent = false;
+      if (state.status === 'failed') fail(id, state.error);
+    }
     flush();
   });
 
@@ -82,12 +85,10 @@ const createSender = ({ link, getSnapshot, subscribe, onMessage }: Client): Send
       const text = JSON.stringify({ ...request, id });
       const bytes = sizeOf(text);
       const most = link.welcome()?.limits?.['message_bytes'] ?? Infinity;
-      if (bytes > most) return reject(new TidewireError('too_large', `${bytes} bytes of at most ${most}`));
-      const longer = admit(outbox, { id, lane: lane ?? id, text, bytes, sent: false, sends: 0 }, limits);
-      if (!longer) return reject(new TidewireError('queue_full', 'the outbox is full', true));
-      outbox = longer;
-      waiters.set(id, { resolve, reject });
-      if (timeout) setTimeout(() => finish(id)?.reject(new TidewireError('timeout', `no answer in ${timeout} ms`, true)), timeout);
+      if (bytes > most) throw new TidewireError('too_large', `${bytes} bytes of at most ${most}`);
+      if (!hasRoom(outbox, bytes, limits)) throw new TidewireError('queue_full', 'the outbox is full', true);
+      outbox.set(id, { lane: lane ?? id, text, bytes, sent: false, sends: 0, resolve, reject });
+      if (timeout) setTimeout(() => fail(id, new TidewireError('timeout', `no answer in ${timeout} ms`, true)), timeout);
       flush();
     });
 };

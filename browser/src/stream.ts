@@ -9,8 +9,8 @@
 import type { Client, Route } from './client.js';
 import { TidewireError } from './error.js';
 import { createStore, guard, type Observable, type Stop } from './store.js';
-import { begin, receive, settle, type Reached, type Step, type SubscriptionState } from './subscription.js';
-import { ERASED, where } from './where.js';
+import { begin, receive, type Reached, type Step, type SubscriptionState } from './subscription.js';
+import { callbacksOf, where } from './where.js';
 import type { After, ErasedEvent, ErrorMessage, Filter, Json, RecordedEvent, ResetReason, Target } from './wire.js';
 
 /** Event types and their data: what a subscription's events are typed by. */
@@ -58,6 +58,7 @@ export function follow<M extends EventMap>(client: Client, to: Target, options: 
   const { buffer = 4096 } = options;
   const keeper = options.durable ? link.options.cursor?.(options.durable) : undefined;
   const filter = where(options);
+  const callbacks = callbacksOf(options);
   const store = createStore<SubscriptionState>(begin(options.after ?? 'end'));
   let state = store.getSnapshot();
   let steps: Step[] = [];
@@ -93,14 +94,12 @@ export function follow<M extends EventMap>(client: Client, to: Target, options: 
     pumping = true;
     try {
       for (let step; (step = steps[0]); ) {
-        const { call, value } = step;
-        const erased = call === 'onEvent' && value.type === ERASED && options.onErased;
-        const handled = erased ? erased(value as ErasedEvent) : options[call]?.(value as never);
+        const handled = callbacks[step.call]?.(step.value as never);
         if (handled) await handled;
         // After a reset or the end meanwhile this position means nothing any more.
         if (steps[0] !== step) continue;
         steps.shift();
-        state = settle(state, step.position);
+        state = { ...state, position: step.position };
         if (handled) publish();
         keeper?.save({ position: step.position, epoch: state.epoch }, end);
         if (step.call === 'onReset') open();

@@ -1,7 +1,7 @@
 /**
- * The filter that a subscription asks for, made of its options.
+ * Which events a subscription asks for, and which of its callbacks gets one.
  */
-import type { ErasedEvent, Filter } from './wire.js';
+import type { ErasedEvent, Filter, RecordedEvent } from './wire.js';
 
 /** The type of the events that tell of an erasure. */
 export const ERASED: ErasedEvent['type'] = '$erased';
@@ -18,3 +18,9 @@ export const where = ({ types, filter, onErased }: Selection): Filter | undefine
   const byType = types && { in: ['type', onErased ? [...types, ERASED] : types] as const };
   return byType && filter ? { and: [byType, filter] } : (byType ?? filter);
 };
+
+/** The callback for an event. */
+export const callOf = ({ type }: RecordedEvent): 'onErased' | 'onEvent' => (type === ERASED ? 'onErased' : 'onEvent');
+
+/** The options with every callback that an event can go to. */
+export const callbacksOf = <O extends { onEvent: unknown }>(options: O): O & { readonly onErased: unknown } => ({ onErased: options.onEvent, ...options });
