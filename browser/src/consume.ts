@@ -13,8 +13,8 @@ import type { EventMap, EventOf } from './stream.js';
 import { createStore, guard, type Observable, type Stop } from './store.js';
 import type { Phase } from './subscription.js';
 import { retry, type Nack, type Verdict } from './verdict.js';
-import { callbacksOf, callOf, where } from './where.js';
-import type { After, ClientMessage, Consumer, ErasedEvent, ErrorMessage, Filter, Json, RecordedEvent, ResetReason, Target } from './wire.js';
+import { where } from './where.js';
+import type { After, ClientMessage, Consumer, ErrorMessage, Filter, Json, RecordedEvent, ResetReason, Target } from './wire.js';
 
 /** How events are consumed. */
 export interface ConsumeOptions<M extends EventMap = { [type: string]: Json }> {
@@ -39,8 +39,6 @@ export interface ConsumeOptions<M extends EventMap = { [type: string]: Json }> {
    * verdict (`retry()`, `park()`, `skip()`, `stop()`) does as it says.
    */
   onEvent(event: EventOf<M>): Verdict | Promise<Verdict>;
-  /** The payload of an event was erased: drop what was kept of it. Without it, `onEvent` gets the `$erased` event. */
-  onErased?(event: ErasedEvent): Verdict | Promise<Verdict>;
   /** The handler threw, and the event is retried after `delay`. Without it the error surfaces as an uncaught one. */
   onThrow?(error: unknown, event: EventOf<M>, delay: number): void;
   /** The server has given these events up and goes on without them. */
@@ -91,7 +89,6 @@ export const consume = <M extends EventMap = { [type: string]: Json }>(
   const { consumer, window } = options;
   const delivery = createDelivery();
   const filter = where(options);
-  const callbacks = callbacksOf(options) as Required<Pick<ConsumeOptions<M>, 'onErased' | 'onEvent'>>;
   let phase: Phase = 'waiting';
   let position = options.after ?? 'end';
   let epoch: string | undefined;
@@ -127,6 +124,8 @@ export const consume = <M extends EventMap = { [type: string]: Json }>(
     if (phase === 'ended') return;
     snapshot();
     phase = next;
+    clearTimeout(acking);
+    acking = undefined;
     delivery.begin();
     publish();
   };
@@ -138,7 +137,6 @@ export const consume = <M extends EventMap = { [type: string]: Json }>(
     if (phase === 'ended') return;
     acknowledge(true);
     withdraw('ended');
-    clearTimeout(acking);
     close();
     unwatch();
     if (error)
@@ -157,7 +155,7 @@ export const consume = <M extends EventMap = { [type: string]: Json }>(
     const given = event as EventOf<M>;
     const backoff = (): number => retryDelay(reconnectPolicy(options.backoff), event.attempt ?? 1, Math.random());
     try {
-      const verdict = await callbacks[callOf(event)](event as never);
+      const verdict = await options.onEvent(given);
       return verdict?.action === 'retry' ? { delay_ms: backoff(), ...verdict } : verdict;
     } catch (error) {
       const delay = backoff();

@@ -9,6 +9,7 @@ export { createClient, type Client, type ClientOptions, type TokenReason } from 
 export type { ClosedError, ConnectionState, WebSocketConstructor, WebSocketLike } from './connection.js';
 export { consume, type ConsumeOptions, type Consumption, type ConsumptionState } from './consume.js';
 export type { Cursor, Keeper, Saved } from './cursor_types.js';
+export { erasable } from './erasable.js';
 export { TidewireError } from './error.js';
 export { events, type IterateOptions } from './events.js';
 export type { HeartbeatOptions } from './liveness.js';

@@ -5,7 +5,6 @@
  * callback has run, and is what a restart resumes from. A reconnect resumes from `received`, because
  * what lies between the two is still waiting here.
  */
-import { callOf } from './where.js';
 import type { After, ErrorMessage, RecordedEvent, ResetReason, SubscriptionMessage } from './wire.js';
 
 /** Where a subscription stands. */
@@ -30,7 +29,7 @@ export interface Reached {
 
 /** What the application is told, in order: the callback's name and what it is given. `position` holds once it has run. */
 export type Step = { readonly position: number } & (
-  | { readonly call: 'onEvent' | 'onErased'; readonly value: RecordedEvent }
+  | { readonly call: 'onEvent'; readonly value: RecordedEvent }
   | { readonly call: 'onScanned' | 'onLive' | 'onBehind'; readonly value: Reached }
   | { readonly call: 'onReset'; readonly value: ResetReason }
 );
@@ -71,7 +70,7 @@ export const receive = (state: SubscriptionState, message: Progress, current: st
       for (const value of message.events) {
         if (isNew(value.position, received)) {
           received = value.position;
-          steps.push({ call: callOf(value), value, position: received });
+          steps.push({ call: 'onEvent', value, position: received });
         }
       }
       break;
