@@ -124,8 +124,6 @@ export const consume = <M extends EventMap = { [type: string]: Json }>(
     if (phase === 'ended') return;
     snapshot();
     phase = next;
-    clearTimeout(acking);
-    acking = undefined;
     delivery.begin();
     publish();
   };

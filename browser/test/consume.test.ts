@@ -44,9 +44,20 @@ test('an event is acknowledged when its handler has finished, not before', async
   release();
   await until(() => acks(server)).toEqual([1]);
   expect(settled(server)).toEqual([1]);
+  // The last one that there is, and its handler is at it.
+  await until(() => got).toEqual([1, 2]);
+  server.heartbeat();
+  await until(() => consumption.getSnapshot()).toMatchObject({ position: 1, pending: 1 });
+  server.log.append('b-1', some(1));
+  const heard: number[] = [];
+  client.onMessage((message) => void (message.type === 'heartbeat' && heard.push(message.positions['1']!)));
+  server.heartbeat();
+  await until(() => heard.at(-1)).toBe(3);
+  expect(acks(server)).toEqual([1]);
   release();
-  await until(() => acks(server)).toEqual([1, 2]);
-  expect(consumption.getSnapshot()).toMatchObject({ position: 2, pending: 0 });
+  await until(() => acks(server)).toEqual([1, 3]);
+  expect(settled(server)).toEqual([1, 2]);
+  expect(consumption.getSnapshot()).toMatchObject({ position: 3, pending: 0 });
 });
 
 test('acks wait for each other, at most for 200 ms', async () => {
