@@ -24,6 +24,20 @@ pub struct Grant {
     pub partitions: Vec<GrantedPartition>,
 }
 
+impl Grant {
+    /// What the log remembers already, for a grant that is given back unused.
+    pub fn untouched(self) -> Progress {
+        let untouched = |granted: GrantedPartition| PartitionProgress {
+            partition: granted.partition,
+            checkpoint: granted.checkpoint,
+            attempts: granted.attempts,
+            parked: Vec::new(),
+            replayed: Vec::new(),
+        };
+        Progress { partitions: self.partitions.into_iter().map(untouched).collect() }
+    }
+}
+
 /// One partition as it was left by whoever held it last.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GrantedPartition {
@@ -42,7 +56,8 @@ pub struct GrantedPartition {
 /// What the log has to remember of a subscription to a consumer.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Progress {
-    /// Each partition that the session holds.
+    /// To save: the partitions that have changed. To release: all that the session holds. In the
+    /// order of their numbers.
     pub partitions: Vec<PartitionProgress>,
 }
 
