@@ -51,9 +51,7 @@ impl Journal {
         match self.seen.binary_search_by_key(&event.position, |(position, _)| *position) {
             Ok(at) if self.seen[at] == entry => Ok(Novelty::Repeated),
             Ok(_) => Err(format!("got another event than before: {event:?}")),
-            Err(_) => {
-                Err(format!("got {} and only then what goes before: {event:?}", self.last()))
-            }
+            Err(_) => Err(format!("got {} and only then what goes before: {event:?}", self.last())),
         }
     }
 
@@ -77,7 +75,9 @@ impl Journal {
                     return Some(format!("saw {position}, which the log does not have for it"));
                 }
                 Some((position, _)) => {
-                    return Some(format!("never saw {event:?}; the next that it saw is {position}"));
+                    return Some(format!(
+                        "never saw {event:?}; the next that it saw is {position}"
+                    ));
                 }
                 None => {
                     let last = self.last();

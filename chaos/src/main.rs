@@ -8,6 +8,7 @@
 
 mod audience;
 mod calm;
+mod consumer;
 mod content;
 mod fault;
 mod http;
@@ -59,7 +60,9 @@ async fn run(options: Options) -> Result<ExitCode> {
         && !server::knows_plants(&program).await?
     {
         let shown = program.display();
-        bail!("{shown} has no plants in it, so {plant} would do nothing: build it with --features plant");
+        bail!(
+            "{shown} has no plants in it, so {plant} would do nothing: build it with --features plant"
+        );
     }
     let began_at = Instant::now();
     let stopping = stop::Stopping::install()?;
@@ -71,6 +74,7 @@ async fn run(options: Options) -> Result<ExitCode> {
             seed: options.seed,
             program: &program,
             plant: options.plant.as_deref(),
+            with_consumers: !options.no_consumers,
             until: began_at + options.within(),
         };
         let report = storm::run(&run, &stopping).await?;

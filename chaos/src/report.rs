@@ -48,7 +48,7 @@ impl Report {
         let counts = &world.ledger.counts;
         let get = |count: &AtomicU64| count.load(Relaxed);
         let connections = world.proxy.accepted();
-        let clients = (world.readers.len() + world.writers.len()) as u64;
+        let clients = world.clients();
         self.lines = vec![
             format!("{:.0} s, seed {}", took.as_secs_f64(), self.seed),
             format!(
@@ -68,8 +68,10 @@ impl Report {
                 get(&counts.behind)
             ),
             format!(
-                "connections: {connections} for {clients} clients; {} crashes of clients",
-                get(&counts.client_crashes)
+                "connections: {connections} for {clients} clients; {} crashes of clients; {} events \
+                 parked because their attempts were spent",
+                get(&counts.client_crashes),
+                get(&counts.parked)
             ),
         ];
         for server in &world.servers {

@@ -136,10 +136,9 @@ fn has_changed(state: &mut watch::Receiver<State>) -> bool {
 
 fn outcome(answer: Result<Settled, AppendError>, interrupted: bool) -> Outcome {
     match answer {
-        Ok(settled) => Outcome::Recorded {
-            position: settled.position.get(),
-            revision: settled.revision.get(),
-        },
+        Ok(settled) => {
+            Outcome::Recorded { position: settled.position.get(), revision: settled.revision.get() }
+        }
         Err(AppendError::Refused(error)) => match error.known() {
             Some(ErrorCode::OutcomeUnknown | ErrorCode::Internal) | None => Outcome::Unknown,
             Some(_) if interrupted => Outcome::Unknown,
