@@ -10,12 +10,14 @@
 //! Nothing here knows a session or a clock of the caller's: leases run by the clock of whoever
 //! keeps the data.
 
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
+#[cfg(feature = "sqlite")]
 pub(crate) mod absent;
 mod error;
 mod info;
 pub(crate) mod progress;
 pub(crate) mod shares;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub(crate) mod text;
 
 use uuid::Uuid;
 

@@ -10,9 +10,9 @@ use tokio::{sync::oneshot, time::sleep};
 
 use crate::{
     Timestamp,
-    plan::{LogState, Plan, plan},
+    plan::{LogState, Plan, Recorded, plan},
     plant::Plant,
-    queue::Group,
+    queue::{Answer, AnswerTo, Group},
 };
 
 /// Between the answers and the commit.
@@ -33,10 +33,12 @@ impl EarlyAnswers {
             let foreseen = plan(&group.requests, &known, Timestamp::now()).outcomes;
             let requests = group.requests.iter().zip(&mut group.answers);
             for ((request, answer), outcome) in requests.zip(foreseen) {
-                if outcome.is_ok() && known.revisions.contains_key(&request.stream) {
+                let is_append = matches!(outcome, Ok(Recorded::Append(_)));
+                if is_append && known.revisions.contains_key(&request.stream) {
                     let (nobody, _) = oneshot::channel();
-                    // Whoever asked may have stopped waiting.
-                    let _ = std::mem::replace(&mut answer.to, nobody).send(outcome);
+                    let later =
+                        Answer { to: AnswerTo::Append(nobody), queued_at: answer.queued_at };
+                    std::mem::replace(answer, later).tell(outcome);
                 }
             }
         }

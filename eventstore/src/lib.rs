@@ -15,7 +15,7 @@ mod partition;
 pub mod plant;
 mod position;
 
-pub use event::{EventId, NewEvent, Payload, RecordedEvent, Timestamp};
+pub use event::{ERASED_TYPE, EventId, NewEvent, Payload, REMOVED_NAME, RecordedEvent, Timestamp};
 pub use names::{
     Category, CommandKey, CommandName, ConsumerName, EventType, NAME_BYTES_MAX, NameError,
     StreamName,
@@ -35,6 +35,8 @@ mod early_answers;
 #[cfg(feature = "store")]
 mod error;
 #[cfg(feature = "store")]
+mod execution;
+#[cfg(feature = "store")]
 mod follow;
 #[cfg(feature = "store")]
 mod json;
@@ -50,6 +52,8 @@ mod plan_model;
 pub mod postgres;
 #[cfg(feature = "store")]
 mod queue;
+#[cfg(feature = "store")]
+mod removal;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 #[cfg(feature = "store")]
@@ -70,11 +74,15 @@ pub use consumer::{
 #[cfg(feature = "store")]
 pub use error::{AppendError, ReadError};
 #[cfg(feature = "store")]
+pub use execution::{Executed, Execution, InputDigest, PendingExecution};
+#[cfg(feature = "store")]
 pub use follow::{LogTail, TailBatch, TailConfig, TailEpochs, TailNews, follow};
 #[cfg(feature = "store")]
 pub use limits::Limits;
 #[cfg(feature = "store")]
 pub use memory::MemoryStore;
+#[cfg(feature = "store")]
+pub use removal::{EventRef, Removal, Removals, RemoveError, Removed};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{OpenError, SqliteOptions, SqliteRole, SqliteStore};
 #[cfg(feature = "store")]

@@ -182,7 +182,9 @@ impl Consumer {
             row.owner = None;
             row.unclean = release == Release::Unclean;
         }
-        let is_new = |position: &&GlobalPosition| !self.parked.contains_key(position);
+        let is_new = |position: &&GlobalPosition| {
+            !self.parked.contains_key(position) || save.replayed.contains(position)
+        };
         let goes = |position: &&GlobalPosition| self.parked.contains_key(position);
         let added = save.parked.iter().map(|parked| &parked.position).filter(is_new).count();
         let gone = save.replayed.iter().filter(goes).count();

@@ -5,9 +5,11 @@
 //! process wrote is noticed by looking at the head. One process at a time may *serve* a file.
 
 mod append;
+mod commands;
 mod error;
 mod migrate;
 mod read;
+mod retention;
 
 use std::{
     fs::{File, TryLockError},
@@ -24,8 +26,9 @@ use sqlx::{
 use uuid::Uuid;
 
 use crate::{
-    Append, AppendError, BoxFuture, CommitFeed, EventStore, GlobalPosition, Limits, LogEpoch,
-    LogHead, Page, PendingAppend, Read, ReadError, StoreStats, Timestamp, writer::Writer,
+    Append, AppendError, BoxFuture, CommandKey, CommandName, CommitFeed, EventStore, Executed,
+    Execution, GlobalPosition, Limits, LogEpoch, LogHead, Page, PendingAppend, PendingExecution,
+    Read, ReadError, Removal, RemoveError, Removed, StoreStats, Target, Timestamp, writer::Writer,
 };
 
 pub use error::OpenError;
@@ -127,6 +130,18 @@ impl EventStore for SqliteStore {
         self.writer.append(append)
     }
 
+    fn execute(&self, execution: Execution) -> Result<PendingExecution, AppendError> {
+        self.writer.execute(execution)
+    }
+
+    fn command_result(
+        &self,
+        name: &CommandName,
+        key: &CommandKey,
+    ) -> BoxFuture<'_, Result<Option<Executed>, ReadError>> {
+        Box::pin(self.reader.command(name.clone(), key.clone()))
+    }
+
     fn read(&self, read: Read) -> BoxFuture<'_, Result<Page, ReadError>> {
         Box::pin(self.reader.page(read))
     }
@@ -161,6 +176,24 @@ impl EventStore for SqliteStore {
 
     fn consumers(&self) -> std::sync::Arc<dyn crate::ConsumerStore> {
         std::sync::Arc::new(crate::consumer::absent::AbsentConsumers)
+    }
+
+    fn remove(&self, removal: Removal) -> BoxFuture<'_, Result<Removed, RemoveError>> {
+        Box::pin(async move {
+            let removed = retention::remove(&self.connect, removal).await?;
+            if let Some(erasure) = removed.erasure {
+                self.writer.hint(erasure.position);
+            }
+            Ok(removed)
+        })
+    }
+
+    fn retained_after(
+        &self,
+        target: Target,
+        after: GlobalPosition,
+    ) -> BoxFuture<'_, Result<Option<GlobalPosition>, ReadError>> {
+        Box::pin(async move { self.reader.retained_after(&target, after).await })
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
