@@ -14,7 +14,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use slab::Slab;
-use tidewire_eventstore::{ERASED_TYPE, EventType, GlobalPosition, RecordedEvent};
+use tidewire_eventstore::{ERASED_TYPE, EventType, GlobalPosition, RecordedEvent, plant::Plant};
 use tidewire_protocol::{FeedSpec, Sub, codec::json};
 
 use crate::{
@@ -274,7 +274,8 @@ impl<M: Member> Hub<M> {
             self.skip_to(first.position.previous());
         }
         self.last = last.position;
-        if self.interest.is_empty() {
+        let skipped = Plant::SkippedBatch.is_active() && last.position.get() % 64 == 0;
+        if self.interest.is_empty() || skipped {
             return Vec::new();
         }
 
@@ -365,6 +366,9 @@ impl<M: Member> Hub<M> {
                 frame,
             });
             rest = &rest[taken..];
+        }
+        if Plant::LostWakeUp.is_active() && events[0].position.get() % 5 == 0 {
+            return;
         }
         for (_, member) in &group.members {
             member.wake();
