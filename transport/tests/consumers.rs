@@ -218,7 +218,8 @@ async fn parked_events_come_again_when_they_are_replayed() {
     assert_eq!(consumers.replay(name("mail"), positions).await.expect("a count"), 1);
     let events = client.events().await;
     assert_eq!(events[0].0, 1, "{events:?}");
-    client.ack(2).await;
+    // What comes again is settled by its own position.
+    client.ack(1).await;
     eventually("it is parked no more", async || parked(&server.store, "mail").await.is_empty())
         .await;
 }
