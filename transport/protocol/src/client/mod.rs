@@ -431,6 +431,7 @@ impl ClientCore {
             }
             ServerMessage::Goodbye(goodbye) => self.goodbye = Some(*goodbye),
             ServerMessage::Pong { .. }
+            | ServerMessage::Retrying { .. }
             | ServerMessage::Parked { .. }
             | ServerMessage::Result { .. } => {}
         }
