@@ -106,13 +106,7 @@ impl Model {
 
     /// How much of the conversation a client must have heard that says `position`.
     fn heard(&self, position: u64) -> usize {
-        let came_back = self
-            .events
-            .get(&position)
-            .filter(|event| !matches!(event.place, Whereabouts::Away { .. }));
-        came_back.and_then(|event| event.came_back_at).unwrap_or_else(|| {
-            self.conversation.iter().position(|told| *told >= position).unwrap_or(usize::MAX)
-        })
+        self.conversation.iter().position(|told| *told >= position).unwrap_or(usize::MAX)
     }
 
     fn ack(&mut self, position: u64) -> Vec<u64> {
@@ -121,7 +115,9 @@ impl Model {
             .with_client()
             .into_iter()
             .filter(|event| *event <= position)
-            .filter(|event| self.events[event].came_back_at.is_none_or(|at| at <= heard))
+            .filter(|event| {
+                *event == position || self.events[event].came_back_at.is_none_or(|at| at < heard)
+            })
             .collect();
         for event in &covered {
             self.events.remove(event);

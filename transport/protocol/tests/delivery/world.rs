@@ -45,16 +45,31 @@ impl Chance {
 #[derive(Debug, Clone)]
 enum Arrival {
     Event(u64),
+    /// One that came out of order.
+    Late(u64),
     Heartbeat(u64),
+}
+
+impl Arrival {
+    fn event(&self) -> Option<u64> {
+        match self {
+            Self::Event(position) | Self::Late(position) => Some(*position),
+            Self::Heartbeat(_) => None,
+        }
+    }
 }
 
 /// A client that keeps to PROTOCOL.md.
 #[derive(Debug, Default)]
 struct Client {
     queue: VecDeque<Arrival>,
+    /// Nacked for a retry, and not answered.
+    unanswered: Vec<u64>,
     /// Nacked or dropped, and not come again.
     given_back: BTreeSet<u64>,
     pending: Option<u64>,
+    /// The highest position that it was told of.
+    told: u64,
 }
 
 struct World {
@@ -236,6 +251,7 @@ impl World {
             }
             "heartbeat" => {
                 if let Some(position) = message["positions"]["1"].as_u64() {
+                    self.client.told = self.client.told.max(position);
                     self.client.queue.push_back(Arrival::Heartbeat(position));
                 }
             }
@@ -246,14 +262,12 @@ impl World {
                     self.client.given_up(position);
                 }
             }
+            "retrying" => self.client.answered(&message["positions"]),
             "unsubscribed" => panic!("nothing ends the subscription: {message}"),
             "error" => {
                 // What crossed a `parked`, and nothing else.
                 assert_eq!(message["code"], "unknown_position", "{message}");
-                let positions = message["details"]["positions"].as_array().expect("positions");
-                for position in positions {
-                    self.client.given_back.remove(&position.as_u64().expect("a position"));
-                }
+                self.client.answered(&message["details"]["positions"]);
             }
             _ => {}
         }
@@ -269,7 +283,7 @@ impl World {
                 }
                 return;
             }
-            Arrival::Event(position) => position,
+            Arrival::Event(position) | Arrival::Late(position) => position,
         };
         let outcome = if self.trouble { self.chance.below(10) } else { 9 };
         match outcome {
@@ -293,16 +307,19 @@ impl World {
                     assert!(done, "{position} was processed before {earlier}");
                 }
                 self.settled.insert(position);
-                self.acknowledge(position);
+                if matches!(arrival, Arrival::Late(_)) {
+                    self.flush();
+                    self.client.pending = Some(position);
+                    self.flush();
+                } else {
+                    self.acknowledge(position);
+                }
             }
         }
     }
 
     fn acknowledge(&mut self, position: u64) {
-        if self.client.pending.is_some_and(|pending| position < pending) {
-            self.flush();
-        }
-        self.client.pending = Some(position);
+        self.client.pending = self.client.pending.max(Some(position));
     }
 
     fn flush(&mut self) {
@@ -390,29 +407,39 @@ fn last(granted: &GrantedPartition) -> u64 {
 }
 
 impl Client {
-    /// The lowest event of a stream that was given back.
-    fn awaited(&self, of: &str) -> Option<u64> {
-        self.given_back.iter().copied().find(|position| stream(*position) == of)
+    fn answered(&mut self, positions: &Value) {
+        for position in positions.as_array().expect("positions") {
+            let position = position.as_u64().expect("a position");
+            let at = self.unanswered.iter().position(|unanswered| *unanswered == position);
+            if let Some(at) = at {
+                self.unanswered.remove(at);
+            }
+        }
     }
 
     fn event(&mut self, position: u64) {
-        if self.awaited(stream(position)).is_some_and(|awaited| position > awaited) {
+        let dropped = |nacked: &u64| stream(*nacked) == stream(position) && position >= *nacked;
+        if self.unanswered.iter().any(dropped) {
             self.given_back.insert(position);
+            self.told = self.told.max(position);
             return;
         }
         self.given_back.remove(&position);
-        let same = |arrival: &Arrival| matches!(arrival, Arrival::Event(at) if *at == position);
-        if !self.queue.iter().any(same) {
-            self.queue.push_back(Arrival::Event(position));
+        if self.queue.iter().any(|arrival| arrival.event() == Some(position)) {
+            return;
         }
+        let late = position <= self.told;
+        self.told = self.told.max(position);
+        self.queue.push_back(if late { Arrival::Late(position) } else { Arrival::Event(position) });
     }
 
     fn give_back(&mut self, position: u64) {
+        self.unanswered.push(position);
         self.given_back.insert(position);
         let given_back = &mut self.given_back;
-        self.queue.retain(|arrival| match arrival {
-            Arrival::Event(other) if stream(*other) == stream(position) && *other > position => {
-                given_back.insert(*other);
+        self.queue.retain(|arrival| match arrival.event() {
+            Some(other) if stream(other) == stream(position) && other > position => {
+                given_back.insert(other);
                 false
             }
             _ => true,
@@ -422,7 +449,7 @@ impl Client {
     /// The server does not send an event again.
     fn given_up(&mut self, position: u64) {
         self.given_back.remove(&position);
-        self.queue.retain(|arrival| !matches!(arrival, Arrival::Event(at) if *at == position));
+        self.queue.retain(|arrival| arrival.event() != Some(position));
     }
 }
 
