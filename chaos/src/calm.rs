@@ -22,7 +22,7 @@ use crate::{
 /// How long writers may take to be told, and readers to catch up, after the last fault.
 pub(crate) const SETTLE: Duration = Duration::from_secs(60);
 /// How long a single event may take to everybody once all is calm.
-pub(crate) const PROBE: Duration = Duration::from_secs(6);
+pub(crate) const PROBE: Duration = Duration::from_secs(3);
 /// Probes after each storm.
 const PROBES: u64 = 8;
 /// Between two looks at a condition.
@@ -59,6 +59,7 @@ pub(crate) async fn check(world: &World, log: &mut Log, random: &mut Random) -> 
     }
     read(world, log).await?;
     while let Some(one) = world.audience().find(|one| !one.is_complete(log)) {
+        world.look_at_parked().await;
         if calm_at.elapsed() > SETTLE {
             world.ledger.violation(format!("{} has not caught up after {SETTLE:?}", one.name()));
             break;

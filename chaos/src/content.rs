@@ -118,7 +118,7 @@ impl New {
             _ => random.range(0..200),
         };
         let padding = "x".repeat(padding as usize);
-        let poison = if random.once_in(400) { format!(",{POISON}") } else { String::new() };
+        let poison = if random.once_in(2000) { format!(",{POISON}") } else { String::new() };
         let data = format!(
             r#"{{"writer":"{writer}","number":{number},"part":{part}{poison},"padding":"{padding}"}}"#
         );

@@ -8,6 +8,7 @@
 
 mod audience;
 mod calm;
+mod consumer;
 mod content;
 mod fault;
 mod http;
@@ -73,6 +74,7 @@ async fn run(options: Options) -> Result<ExitCode> {
             seed: options.seed,
             program: &program,
             plant: options.plant.as_deref(),
+            with_consumers: !options.no_consumers,
             until: began_at + options.within(),
         };
         let report = storm::run(&run, &stopping).await?;

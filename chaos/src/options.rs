@@ -40,6 +40,9 @@ pub(crate) struct Options {
     /// Give the servers this deliberate bug; the program has to be built with --features plant
     #[arg(long, value_name = "NAME")]
     pub(crate) plant: Option<String>,
+    /// Leave durable consumers out
+    #[arg(long)]
+    pub(crate) no_consumers: bool,
     /// List the deliberate bugs
     #[arg(long)]
     pub(crate) list_plants: bool,

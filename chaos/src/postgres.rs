@@ -220,7 +220,10 @@ impl Victim<'_> {
         let limit_each = |bytes| {
             // First the postmaster, from whom new ones inherit.
             let mut each = [pid].into_iter().chain(process::children(pid));
-            each.all(|pid| process::limit_file_bytes(pid, bytes) || !process::is_alive(pid))
+            each.all(|pid| {
+                let limited = process::limit_file_bytes(pid, bytes, self.postgres.user.as_ref());
+                limited || !process::is_alive(pid)
+            })
         };
         let limited = limit_each(Some(bytes));
         if limited {

@@ -1,10 +1,14 @@
 //! Processes of ours: signals, memory, children, limits. Linux, by `/proc`.
 
-use std::fs;
+use std::{
+    fs,
+    os::unix::process::CommandExt,
+    process::{Command, Stdio},
+};
 
 use nix::{
     sys::signal::{Signal, kill},
-    unistd::Pid,
+    unistd::{Pid, User},
 };
 
 /// Sends a signal; a process that has gone does not mind.
@@ -42,17 +46,20 @@ fn state_and_parent(pid: u32) -> Option<(char, u32)> {
     Some((fields.next()?.chars().next()?, fields.next()?.parse().ok()?))
 }
 
-/// Limits how large a file the process may write, or lifts the limit. False where that is not
-/// allowed.
-pub(crate) fn limit_file_bytes(pid: u32, bytes: Option<u64>) -> bool {
-    let Ok(pid) = i32::try_from(pid) else { return false };
-    let mut old = (0, 0);
-    if rlimit::prlimit(pid, rlimit::Resource::FSIZE, None, Some((&mut old.0, &mut old.1))).is_err()
-    {
-        return false;
+/// Limits how large a file the process of `user`, or of ours, may write, or lifts the limit. False
+/// where that is not possible.
+///
+/// A process may set the limits of those of its own user: so it is a process of that user, the
+/// `prlimit` of util-linux, that does it.
+pub(crate) fn limit_file_bytes(pid: u32, bytes: Option<u64>, user: Option<&User>) -> bool {
+    let soft = bytes.map_or("unlimited".to_owned(), |bytes| bytes.to_string());
+    let mut command = Command::new("prlimit");
+    command.args(["--pid", &pid.to_string(), &format!("--fsize={soft}:")]);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    if let Some(user) = user {
+        command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
     }
-    let soft = bytes.unwrap_or(old.1).min(old.1);
-    rlimit::prlimit(pid, rlimit::Resource::FSIZE, Some((soft, old.1)), None).is_ok()
+    command.status().is_ok_and(|status| status.success())
 }
 
 #[cfg(test)]

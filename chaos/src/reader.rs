@@ -33,6 +33,8 @@ pub(crate) enum Order {
     Freeze(Duration),
     /// Drop the socket, and forget everything but what was recorded durably.
     Crash,
+    /// Take the consumer over, where this is not the member that has it.
+    TakeOver,
 }
 
 /// A reader that works. It ends when this is dropped.

@@ -33,7 +33,7 @@ const DRAIN: Duration = Duration::from_secs(30);
 
 /// Settings that make servers meet their limits sooner than by default.
 const SETTINGS: [&str; 9] = [
-    "transport.ping_interval=3000",
+    "transport.ping_interval=8000",
     "transport.pong_timeout=3000",
     "transport.progress_timeout=10000",
     "transport.drain_spread=500",
@@ -267,10 +267,10 @@ impl Victim<'_> {
     /// Lets it write no file beyond so many bytes for a while.
     pub(crate) async fn fill_disk(self, bytes: u64, pause: Duration) -> bool {
         let Some(pid) = self.process.as_ref().and_then(Child::id) else { return false };
-        let limited = process::limit_file_bytes(pid, Some(bytes));
+        let limited = process::limit_file_bytes(pid, Some(bytes), None);
         if limited {
             sleep(pause).await;
-            process::limit_file_bytes(pid, None);
+            process::limit_file_bytes(pid, None, None);
         }
         limited
     }

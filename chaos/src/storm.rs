@@ -41,6 +41,7 @@ pub(crate) struct Run<'a> {
     pub(crate) seed: u64,
     pub(crate) program: &'a Path,
     pub(crate) plant: Option<&'a str>,
+    pub(crate) with_consumers: bool,
     /// When no further storm begins.
     pub(crate) until: Instant,
 }
@@ -53,7 +54,8 @@ pub(crate) struct Run<'a> {
 pub(crate) async fn run(run: &Run<'_>, stopping: &Stopping) -> Result<Report> {
     let began_at = Instant::now();
     println!("\n=== {} · {} faults · seed {}", run.shape.name(), run.faults, run.seed);
-    let world = World::start(run.shape, run.program, run.plant, run.seed).await?;
+    let world =
+        World::start(run.shape, run.program, run.plant, run.seed, run.with_consumers).await?;
     let world = Arc::new(world);
     stopping.watch(world.pids());
     let mut report = Report::new(run.shape, run.seed);
@@ -74,7 +76,8 @@ pub(crate) async fn run(run: &Run<'_>, stopping: &Stopping) -> Result<Report> {
 }
 
 async fn storms(run: &Run<'_>, world: &Arc<World>, report: &mut Report) -> Result<()> {
-    let scope = Scope { postgres: world.postgres.is_some(), consumers: false };
+    let scope =
+        Scope { postgres: world.postgres.is_some(), consumers: !world.consumers.is_empty() };
     let mut schedule = Schedule::new(run.seed, scope);
     let mut random = Random::new(run.seed, "probes");
     let mut log = Log::default();
@@ -120,23 +123,23 @@ async fn storm(
     let mut injected = 0;
     // What finds no victim is drawn again, within reason.
     let mut draws = 0;
-    while injected + (under_way.len() as u64) < faults && draws < faults * 10 {
-        draws += 1;
-        let (pause, fault) = schedule.next();
-        sleep(pause).await;
-        let world = Arc::clone(world);
-        under_way.spawn(async move { (fault, inject(&world, fault).await) });
+    while injected < faults && draws < faults * 10 {
+        if injected + (under_way.len() as u64) < faults {
+            draws += 1;
+            let (pause, fault) = schedule.next();
+            sleep(pause).await;
+            let world = Arc::clone(world);
+            under_way.spawn(async move { (fault, inject(&world, fault).await) });
+        } else {
+            let over = timeout(LAST, under_way.join_next()).await;
+            let over = over.map_err(|_| anyhow!("faults are not over after {LAST:?}"))?;
+            injected += over.map_or(Ok(0), |over| count(over, counts))?;
+        }
         while let Some(over) = under_way.try_join_next() {
             injected += count(over, counts)?;
         }
     }
-    let rest = async {
-        while let Some(over) = under_way.join_next().await {
-            count(over, counts)?;
-        }
-        Ok(())
-    };
-    timeout(LAST, rest).await.map_err(|_| anyhow!("faults are not over after {LAST:?}"))?
+    Ok(())
 }
 
 type Over = Result<(crate::fault::Fault, Result<Injected>), tokio::task::JoinError>;

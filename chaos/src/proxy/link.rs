@@ -107,10 +107,7 @@ impl Link {
     /// Carries until both directions have ended, one has failed, or it is cut.
     pub(super) async fn run(&self, mut client: TcpStream) {
         let mut state = self.state.subscribe();
-        let connected = tokio::select! {
-            connected = timeout(CONNECT, TcpStream::connect(self.to)) => connected,
-            () = cut(&mut state) => return reset(&client),
-        };
+        let connected = timeout(CONNECT, TcpStream::connect(self.to)).await;
         let Ok(Ok(mut server)) = connected else { return reset(&client) };
         let _ = client.set_nodelay(true);
         let _ = server.set_nodelay(true);
