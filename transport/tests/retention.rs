@@ -190,7 +190,8 @@ async fn only_who_missed_something_is_reset() {
     live.positions_through(1, 7).await;
     live.expect("live").await;
     assert_eq!(
-        delete(&server, "/streams/order-1?before=3").await["removed"], 3,
+        delete(&server, "/streams/order-1?before=3").await["removed"],
+        3,
         "revisions 0 to 2"
     );
     let stream = |name: &str| json!({ "stream": name });
@@ -322,7 +323,14 @@ async fn what_cannot_be_removed_is_refused_and_nothing_by_a_slip() {
         ("DELETE", "/streams/$removed", "", bearer, 400, "name_reserved"),
         ("DELETE", "/events/9", "", bearer, 404, "unknown_event"),
         ("DELETE", "/events/x", "", bearer, 400, "invalid_field"),
-        ("POST", "/categories/order/retention", "text/plain", bearer, 415, "unsupported_media_type"),
+        (
+            "POST",
+            "/categories/order/retention",
+            "text/plain",
+            bearer,
+            415,
+            "unsupported_media_type",
+        ),
     ] {
         let body = Some("{\"max_bytes\":0}");
         let (got, answer) = server.http_with(method, path, content_type, headers, body).await;
