@@ -27,7 +27,11 @@ pub mod conformance;
 #[cfg(feature = "store")]
 mod admission;
 #[cfg(feature = "store")]
+mod consumer;
+#[cfg(feature = "store")]
 mod error;
+#[cfg(feature = "store")]
+mod execution;
 #[cfg(feature = "store")]
 mod follow;
 #[cfg(feature = "store")]
@@ -58,7 +62,15 @@ mod writer;
 mod writer_faults;
 
 #[cfg(feature = "store")]
+pub use consumer::{
+    CONSUMERS_PAGE_MAX, Claim, Claimed, ClaimedPartition, ConsumerError, ConsumerInfo,
+    ConsumerStore, Fence, Holder, Holding, Kept, MemberId, NODE_BYTES_MAX, PARKED_PAGE_MAX, Parked,
+    ParkedInfo, ParkedPage, Positions, REPLAYS_TOLD_MAX, Release, Save,
+};
+#[cfg(feature = "store")]
 pub use error::{AppendError, ReadError};
+#[cfg(feature = "store")]
+pub use execution::{Executed, Execution, InputDigest, PendingExecution};
 #[cfg(feature = "store")]
 pub use follow::{LogTail, TailBatch, TailConfig, TailEpochs, TailNews, follow};
 #[cfg(feature = "store")]

@@ -5,6 +5,8 @@
 
 mod retention;
 
+mod consumers;
+
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
@@ -12,12 +14,13 @@ use std::{
 
 use uuid::Uuid;
 
+use self::consumers::MemoryConsumers;
 use crate::{
-    Append, AppendError, BoxFuture, Category, CommitFeed, Direction, EventId, EventStore,
-    GlobalPosition, Limits, LogEpoch, LogHead, Page, PendingAppend, Read, ReadError, ReadStart,
-    RecordedEvent, Removal, Removals, RemoveError, Removed, Revision, StoreStats, StreamName,
-    Target, Timestamp,
-    plan::{self, LogState, Plan, REQUESTS_KEPT_MICROS, Request, RequestRow},
+    Append, AppendError, BoxFuture, Category, CommandKey, CommandName, CommitFeed, ConsumerStore,
+    Direction, EventId, EventStore, Executed, Execution, GlobalPosition, Limits, LogEpoch, LogHead,
+    Page, PendingAppend, PendingExecution, Read, ReadError, ReadStart, RecordedEvent, Removal,
+    Removals, RemoveError, Removed, Revision, StoreStats, StreamName, Target, Timestamp,
+    plan::{self, CommandRow, LogState, Plan, REQUESTS_KEPT_MICROS, Request, RequestRow},
     writer::{Away, Backend, CommitError, Writer},
 };
 
@@ -25,6 +28,7 @@ use crate::{
 #[derive(Debug)]
 pub struct MemoryStore {
     log: Arc<RwLock<Log>>,
+    consumers: Arc<MemoryConsumers>,
     writer: Writer,
 }
 
@@ -45,8 +49,9 @@ impl MemoryStore {
     /// Outside a tokio runtime.
     pub fn with_limits(limits: Limits) -> Self {
         let log = Arc::new(RwLock::new(Log::new()));
+        let consumers = Arc::new(MemoryConsumers::new(limits.clone(), Arc::clone(&log)));
         let writer = Writer::start(MemoryBackend { log: Arc::clone(&log) }, limits);
-        Self { log, writer }
+        Self { log, consumers, writer }
     }
 }
 
@@ -59,6 +64,22 @@ impl Default for MemoryStore {
 impl EventStore for MemoryStore {
     fn append(&self, append: Append) -> Result<PendingAppend, AppendError> {
         self.writer.append(append)
+    }
+
+    fn execute(&self, execution: Execution) -> Result<PendingExecution, AppendError> {
+        self.writer.execute(execution)
+    }
+
+    fn command_result(
+        &self,
+        name: &CommandName,
+        key: &CommandKey,
+    ) -> BoxFuture<'_, Result<Option<Executed>, ReadError>> {
+        let command = (name.clone(), key.clone());
+        Box::pin(async move {
+            let log = reading(&self.log);
+            Ok(log.commands.get(&command).map(|row| row.executed(true)))
+        })
     }
 
     fn read(&self, read: Read) -> BoxFuture<'_, Result<Page, ReadError>> {
@@ -84,6 +105,10 @@ impl EventStore for MemoryStore {
             log.epochs.push(epoch);
             Ok(epoch)
         })
+    }
+
+    fn consumers(&self) -> Arc<dyn ConsumerStore> {
+        Arc::clone(&self.consumers) as _
     }
 
     fn remove(&self, removal: Removal) -> BoxFuture<'_, Result<Removed, RemoveError>> {
@@ -135,12 +160,21 @@ impl Backend for MemoryBackend {
     async fn commit(&mut self, group: &[Request]) -> Result<Plan, CommitError> {
         let mut log = writing(&self.log);
         let plan = plan::plan(group, &log.state(group), Timestamp::now());
-        log.record(&plan);
+        if !plan.is_empty() {
+            log.record(&plan);
+        }
         Ok(plan)
     }
 
     async fn resolve(&mut self, plan: &Plan) -> Result<bool, Away> {
-        Ok(reading(&self.log).head() > plan.head)
+        let log = reading(&self.log);
+        Ok(match plan.commands.first() {
+            Some(row) => {
+                let recorded = log.commands.get(&(row.name.clone(), row.key.clone()));
+                recorded.is_some_and(|recorded| recorded.execution == row.execution)
+            }
+            None => log.head() > plan.head,
+        })
     }
 
     async fn reconnect(&mut self) -> Result<(), Away> {
@@ -162,6 +196,9 @@ struct Log {
     requests: HashMap<EventId, RequestRow>,
     /// The ids in `requests`, oldest first.
     requests_by_age: VecDeque<(Timestamp, EventId)>,
+    commands: HashMap<(CommandName, CommandKey), CommandRow>,
+    /// The names and keys in `commands`, oldest first.
+    commands_by_age: VecDeque<(Timestamp, (CommandName, CommandKey))>,
     epochs: Vec<LogEpoch>,
     /// The last removed event of each stream that has any.
     removed_streams: HashMap<StreamName, (Revision, GlobalPosition)>,
@@ -178,6 +215,8 @@ impl Log {
             categories: HashMap::new(),
             requests: HashMap::new(),
             requests_by_age: VecDeque::new(),
+            commands: HashMap::new(),
+            commands_by_age: VecDeque::new(),
             epochs: vec![new_epoch(GlobalPosition::START.next())],
             removed_streams: HashMap::new(),
             removed_categories: HashMap::new(),
@@ -193,11 +232,17 @@ impl Log {
         let revision = |stream: &StreamName| Some((stream.clone(), self.last_revision(stream)?));
         let emptied = |stream: &&StreamName| self.is_emptied(stream);
         let recorded = |id| Some((id, self.requests.get(&id)?.clone()));
+        let executed = |(name, key): (&CommandName, &CommandKey)| {
+            let command = (name.clone(), key.clone());
+            let row = self.commands.get(&command)?.clone();
+            Some((command, row))
+        };
         LogState {
             head: self.head(),
             revisions: plan::streams(group).into_iter().filter_map(revision).collect(),
             emptied: plan::streams(group).into_iter().filter(emptied).cloned().collect(),
             recorded: plan::client_ids(group).into_iter().filter_map(recorded).collect(),
+            commands: plan::command_keys(group).into_iter().filter_map(executed).collect(),
         }
     }
 
@@ -212,14 +257,23 @@ impl Log {
         for event in &plan.events {
             self.push(event.clone());
         }
-        let now = Timestamp::now();
+        let now = plan.recorded_at;
         for row in &plan.requests {
             self.requests.insert(row.id, row.clone());
             self.requests_by_age.push_back((now, row.id));
         }
+        for row in &plan.commands {
+            let command = (row.name.clone(), row.key.clone());
+            self.commands.insert(command.clone(), row.clone());
+            self.commands_by_age.push_back((now, command));
+        }
         let kept_since = Timestamp::from_micros(now.as_micros() - REQUESTS_KEPT_MICROS);
         while let Some((_, id)) = self.requests_by_age.pop_front_if(|(at, _)| *at < kept_since) {
             self.requests.remove(&id);
+        }
+        while let Some((_, command)) = self.commands_by_age.pop_front_if(|(at, _)| *at < kept_since)
+        {
+            self.commands.remove(&command);
         }
     }
 

@@ -15,9 +15,9 @@ use tokio::sync::{broadcast, oneshot};
 use uuid::Uuid;
 
 use crate::{
-    AppendError, Category, EventType, ExpectedRevision, GlobalPosition, NewEvent, ReadError,
-    RecordedEvent, Removal, Removals, RemoveError, Removed, Revision, StoreStats, StreamName,
-    Timestamp,
+    AppendError, Category, CommandKey, CommandName, ConsumerStore, EventType, Executed, Execution,
+    ExpectedRevision, GlobalPosition, NewEvent, PendingExecution, ReadError, RecordedEvent,
+    Removal, Removals, RemoveError, Removed, Revision, StoreStats, StreamName, Timestamp,
 };
 
 /// A boxed future, so that stores can stand behind `dyn EventStore`.
@@ -38,6 +38,34 @@ pub trait EventStore: Send + Sync + 'static {
     /// ([`AppendError::WrongExpectedRevision`], [`AppendError::IdReused`],
     /// [`AppendError::Unavailable`], …) comes through the future.
     fn append(&self, append: Append) -> Result<PendingAppend, AppendError>;
+
+    /// Queues what a command came to and returns at once; the returned future tells what is
+    /// recorded under its name and key.
+    ///
+    /// The result, the key and the events are recorded in one transaction. Where the name and key
+    /// were recorded before, in the last seven days, nothing is recorded: the future tells what
+    /// they were recorded with, or [`AppendError::KeyReused`] if that was for other data. In every other way an execution is as an append, and keeps
+    /// its place among those of the same caller.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::append`]; [`AppendError::InvalidResult`] and [`AppendError::TooLarge`] for a
+    /// result that cannot be kept. Whatever is refused leaves nothing behind, and its key may be
+    /// used again.
+    fn execute(&self, execution: Execution) -> Result<PendingExecution, AppendError>;
+
+    /// What is recorded under a command's name and key, if anything.
+    ///
+    /// Nothing found means little while an execution is under way; [`Self::execute`] decides.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError::Unavailable`] while the database is away.
+    fn command_result(
+        &self,
+        name: &CommandName,
+        key: &CommandKey,
+    ) -> BoxFuture<'_, Result<Option<Executed>, ReadError>>;
 
     /// Reads one page.
     ///
@@ -62,6 +90,9 @@ pub trait EventStore: Send + Sync + 'static {
     ///
     /// [`ReadError::Unavailable`] while the database is away.
     fn begin_epoch(&self) -> BoxFuture<'_, Result<LogEpoch, ReadError>>;
+
+    /// The durable consumers of this log.
+    fn consumers(&self) -> Arc<dyn ConsumerStore>;
 
     /// Removes events, or erases what one carries; see [`Removal`]. Done in batches of bounded
     /// size, each durable by itself, with pauses in which others append: dropping the future ends

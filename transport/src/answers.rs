@@ -76,6 +76,7 @@ pub(crate) fn append_error(error: &AppendError) -> ErrorBody {
             }))
         }
         AppendError::IdReused { id } => Some(json!({ "id": id })),
+        AppendError::KeyReused { name, key } => Some(json!({ "name": name, "key": key })),
         AppendError::TooManyEvents { count, max } => Some(json!({ "count": count, "max": max })),
         AppendError::TooLarge { what, bytes, max } => {
             Some(json!({ "what": what, "bytes": bytes, "max": max }))

@@ -19,8 +19,14 @@ use tokio::{
 };
 
 use crate::{
-    Config, broadcaster::Broadcaster, catch_up::CatchUp, dispatcher::Dispatcher,
-    log_view::SharedView, metrics::Metrics, retention::Remover,
+    Config,
+    broadcaster::Broadcaster,
+    catch_up::CatchUp,
+    commands::{Commands, Registry},
+    dispatcher::Dispatcher,
+    log_view::SharedView,
+    metrics::Metrics,
+    retention::Remover,
 };
 
 /// One process.
@@ -36,6 +42,7 @@ pub(crate) struct Node {
     pub(crate) broadcaster: Addr<Broadcaster>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) fetches: Fetches,
+    pub(crate) commands: Commands,
     pub(crate) remover: Remover,
     /// What the broadcaster knows of the log.
     pub(crate) log: Arc<SharedView>,
@@ -46,6 +53,9 @@ pub(crate) struct Node {
 
 impl Node {
     #[expect(clippy::too_many_arguments, reason = "called once, by the builder")]
+    /// # Errors
+    ///
+    /// Where the operating system grants no threads.
     pub(crate) fn new(
         config: Config,
         token: Option<String>,
@@ -55,10 +65,19 @@ impl Node {
         broadcaster: Addr<Broadcaster>,
         metrics: Arc<Metrics>,
         log: Arc<SharedView>,
-    ) -> Self {
+        registry: Registry,
+    ) -> std::io::Result<Self> {
         let session = Arc::new(session_config(&config, token));
         let fetches = Fetches::new(config.fetch_reads_max, config.fetch_queue_max);
-        Self {
+        let commands = Commands::new(
+            registry,
+            &config,
+            store.clone(),
+            runtime.clone(),
+            fetches.reads.clone(),
+            metrics.commands.clone(),
+        )?;
+        Ok(Self {
             name: config.node.clone(),
             config,
             session,
@@ -68,12 +87,13 @@ impl Node {
             broadcaster,
             metrics,
             fetches,
+            commands,
             remover: Remover::default(),
             log,
             draining: AtomicBool::new(false),
             dispatchers: Mutex::default(),
             sessions: AtomicUsize::new(0),
-        }
+        })
     }
 
     /// Whether the log is followed, so that sessions are given what is appended.

@@ -4,12 +4,15 @@
 //! `tidewire.head`: whoever appends takes it first and only then looks for the last position, so
 //! that positions are gapless and their order is the order of commits.
 //!
-//! A store has a connection each to append, to notify, to listen and to look at the head, and a
-//! small pool to read. They belong to the runtime that opened the store; its methods may be
+//! A store has a connection each to append, to notify, to listen, to look at the head and to move
+//! what callers of `tidewire.enqueue` left in the outbox, a small pool to read, and one for
+//! consumers. They belong to the runtime that opened the store; its methods may be
 //! called, and their futures polled, from any.
 
 mod append;
+mod commands;
 mod connect;
+mod consumers;
 mod epoch;
 mod fault;
 mod group;
@@ -18,6 +21,7 @@ mod known;
 mod migrate;
 mod notify;
 mod options;
+mod outbox;
 mod read;
 mod retention;
 mod wire;
@@ -31,11 +35,18 @@ use sqlx::PgPool;
 use tokio::{runtime::Handle, sync::watch, task::JoinSet};
 
 pub use self::options::{ListenMode, MigrationMode, OpenError, PostgresOptions};
-use self::{append::Appender, connect::Server, fault::Fault, notify::Ear};
+use self::{
+    append::Appender,
+    connect::Server,
+    consumers::PostgresConsumers,
+    fault::Fault,
+    notify::{Commits, Ear},
+    outbox::{Mover, OutboxStats},
+};
 use crate::{
-    Append, AppendError, BoxFuture, CommitFeed, EventStore, GlobalPosition, LogEpoch, LogHead,
-    Page, PendingAppend, Read, ReadError, Removal, RemoveError, Removed, StoreStats, Target,
-    writer::Writer,
+    Append, AppendError, BoxFuture, CommandKey, CommandName, CommitFeed, ConsumerStore, EventStore,
+    Executed, Execution, GlobalPosition, LogEpoch, LogHead, Page, PendingAppend, PendingExecution,
+    Read, ReadError, Removal, RemoveError, Removed, StoreStats, Target, writer::Writer,
 };
 
 /// The log in PostgreSQL.
@@ -43,8 +54,11 @@ pub struct PostgresStore {
     writer: Arc<Writer>,
     server: Server,
     reads: PgPool,
+    consumers: Arc<PostgresConsumers>,
     runtime: Handle,
-    /// The notifier, the listener, the head look and the housekeeping; they end with the store.
+    outbox: Arc<OutboxStats>,
+    /// The notifier, the listener, the head look, the mover and the housekeeping; they end with the
+    /// store.
     tasks: Mutex<JoinSet<()>>,
 }
 
@@ -75,15 +89,22 @@ impl PostgresStore {
         epoch::observe(&mut connection, &server).await.map_err(opening)?;
         tracing::info!(address = %server.address(), "opened the log");
 
-        let committed = watch::Sender::new(GlobalPosition::START);
+        let appended = watch::Sender::new(GlobalPosition::START);
+        let moved = watch::Sender::new(GlobalPosition::START);
+        let commits = Commits { appended: appended.subscribe(), moved: moved.subscribe() };
         let mut tasks = JoinSet::new();
-        tasks.spawn(notify::announce(server.clone(), committed.subscribe()));
+        tasks.spawn(notify::announce(server.clone(), commits.clone()));
         tasks.spawn(housekeeping::keep(server.clone()));
-        let ear = Arc::new(Ear::new(committed.subscribe()));
+        let ear = Arc::new(Ear::new(commits));
         if options.listen == ListenMode::Listen {
             tasks.spawn(notify::listen(listen_server, Arc::clone(&ear)));
         }
-        let appender = Appender::new(server.clone(), connection, committed);
+        let consumers = Arc::new(PostgresConsumers::new(
+            server.clone(),
+            options.limits.clone(),
+            options.consumer_connections,
+        ));
+        let appender = Appender::new(server.clone(), connection, appended);
         let writer = Arc::new(Writer::start(appender, options.limits));
         tasks.spawn(notify::watch_head(
             server.clone(),
@@ -91,9 +112,14 @@ impl PostgresStore {
             options.head_poll,
             ear,
         ));
+        let outbox = Arc::new(OutboxStats::default());
+        let mover = Mover::new(server.clone(), Arc::clone(&writer), moved, Arc::clone(&outbox));
+        tasks.spawn(mover.run());
         Ok(Self {
             writer,
+            outbox,
             reads: server.read_pool(options.read_connections),
+            consumers,
             server,
             runtime: Handle::current(),
             tasks: Mutex::new(tasks),
@@ -136,6 +162,20 @@ impl EventStore for PostgresStore {
         self.writer.append(append)
     }
 
+    fn execute(&self, execution: Execution) -> Result<PendingExecution, AppendError> {
+        self.writer.execute(execution)
+    }
+
+    fn command_result(
+        &self,
+        name: &CommandName,
+        key: &CommandKey,
+    ) -> BoxFuture<'_, Result<Option<Executed>, ReadError>> {
+        let (pool, server) = (self.reads.clone(), self.server.clone());
+        let (name, key) = (name.clone(), key.clone());
+        self.on_runtime(async move { read::command(&pool, &server, &name, &key).await })
+    }
+
     fn read(&self, read: Read) -> BoxFuture<'_, Result<Page, ReadError>> {
         let (pool, server) = (self.reads.clone(), self.server.clone());
         self.on_runtime(async move { read::read(&pool, &server, &read).await })
@@ -156,6 +196,10 @@ impl EventStore for PostgresStore {
             let mut connection = server.connect().await?;
             Ok::<_, ReadError>(epoch::begin(&mut connection, &server).await?)
         })
+    }
+
+    fn consumers(&self) -> Arc<dyn ConsumerStore> {
+        Arc::clone(&self.consumers) as _
     }
 
     fn remove(&self, removal: Removal) -> BoxFuture<'_, Result<Removed, RemoveError>> {
@@ -194,11 +238,14 @@ impl EventStore for PostgresStore {
             });
             // Where the runtime is gone, so are the connections.
             let _ = closing.await;
+            self.consumers.close().await;
         })
     }
 
     fn stats(&self) -> StoreStats {
-        self.writer.stats()
+        let mut stats = self.writer.stats();
+        self.outbox.add_to(&mut stats);
+        stats
     }
 }
 

@@ -13,14 +13,16 @@ use sqlx::{
 };
 
 use super::{
+    commands,
     connect::Server,
     epoch,
     fault::{Fault, reason},
     wire::Moment,
 };
 use crate::{
-    Direction, EventId, EventType, GlobalPosition, LogHead, NUMBER_MAX, Page, Payload,
-    REMOVED_NAME, Read, ReadError, ReadStart, RecordedEvent, Revision, StreamName, Target,
+    CommandKey, CommandName, Direction, EventId, EventType, Executed, GlobalPosition, LogHead,
+    NUMBER_MAX, Page, Payload, REMOVED_NAME, Read, ReadError, ReadStart, RecordedEvent, Revision,
+    StreamName, Target,
 };
 
 const FIND_REVISION: &str = include_str!("sql/find_revision.sql");
@@ -60,6 +62,24 @@ pub(super) async fn head(pool: &PgPool, server: &Server) -> Result<LogHead, Read
         let mut connection = acquire(pool).await?;
         match epoch::read(&mut connection, server).await {
             Ok(head) => return Ok(head),
+            Err(Fault::Lost(reason) | Fault::Ended(reason)) => discard(connection, &reason),
+            Err(fault) => return Err(fault.into()),
+        }
+    }
+    Err(ReadError::Unavailable)
+}
+
+/// Finds what is recorded under a command's name and key, on a connection of `pool`.
+pub(super) async fn command(
+    pool: &PgPool,
+    server: &Server,
+    name: &CommandName,
+    key: &CommandKey,
+) -> Result<Option<Executed>, ReadError> {
+    for _ in 0..ATTEMPTS {
+        let mut connection = acquire(pool).await?;
+        match commands::find(&mut connection, server, &[(name, key)]).await {
+            Ok(found) => return Ok(found.into_values().next().map(|row| row.executed(true))),
             Err(Fault::Lost(reason) | Fault::Ended(reason)) => discard(connection, &reason),
             Err(fault) => return Err(fault.into()),
         }

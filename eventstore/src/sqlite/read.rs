@@ -15,12 +15,13 @@ use uuid::Uuid;
 
 use super::{
     append::{number, unsigned},
+    commands,
     error::read_error,
 };
 use crate::{
-    Direction, EventId, EventType, GlobalPosition, LogEpoch, LogHead, NUMBER_MAX, Page, Payload,
-    REMOVED_NAME, Read, ReadError, ReadStart, RecordedEvent, Removals, Revision, StreamName,
-    Target, Timestamp, removal::read_instead,
+    CommandKey, CommandName, Direction, EventId, EventType, Executed, GlobalPosition, LogEpoch,
+    LogHead, NUMBER_MAX, Page, Payload, REMOVED_NAME, Read, ReadError, ReadStart, RecordedEvent,
+    Removals, Revision, StreamName, Target, Timestamp, removal::read_instead,
 };
 
 /// Past so many types a read of the whole log filters as it scans: SQLite joins at most 500
@@ -105,6 +106,19 @@ impl Reader {
 
     pub(super) async fn page(&self, read: Read) -> Result<Page, ReadError> {
         self.read_page(read).await.map_err(|error| read_error(&error))
+    }
+
+    pub(super) async fn command(
+        &self,
+        name: CommandName,
+        key: CommandKey,
+    ) -> Result<Option<Executed>, ReadError> {
+        let found = async {
+            let mut connection = self.pages.acquire().await?;
+            commands::find(&mut connection, &name, &key).await
+        };
+        let found = found.await.map_err(|error| read_error(&error))?;
+        Ok(found.map(|row| row.executed(true)))
     }
 
     async fn read_page(&self, read: Read) -> Result<Page, sqlx::Error> {

@@ -7,8 +7,9 @@ use std::sync::{
 
 use futures_util::future::join_all;
 use tidewire_eventstore::{
-    Append, AppendError, BoxFuture, CommitFeed, ExpectedRevision, LogEpoch, LogHead, MemoryStore,
-    NewEvent, Page, PendingAppend, StoreStats, StreamName,
+    Append, AppendError, BoxFuture, CommandKey, CommandName, CommitFeed, ConsumerStore, Executed,
+    Execution, ExpectedRevision, LogEpoch, LogHead, MemoryStore, NewEvent, Page, PendingAppend,
+    PendingExecution, StoreStats, StreamName,
 };
 use tokio::sync::Semaphore;
 
@@ -63,6 +64,18 @@ impl EventStore for Gated {
         self.log.append(append)
     }
 
+    fn execute(&self, execution: Execution) -> Result<PendingExecution, AppendError> {
+        self.log.execute(execution)
+    }
+
+    fn command_result(
+        &self,
+        name: &CommandName,
+        key: &CommandKey,
+    ) -> BoxFuture<'_, Result<Option<Executed>, ReadError>> {
+        self.log.command_result(name, key)
+    }
+
     fn read(&self, read: Read) -> BoxFuture<'_, Result<Page, ReadError>> {
         Box::pin(async move {
             let now = self.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
@@ -91,6 +104,10 @@ impl EventStore for Gated {
 
     fn begin_epoch(&self) -> BoxFuture<'_, Result<LogEpoch, ReadError>> {
         self.log.begin_epoch()
+    }
+
+    fn consumers(&self) -> Arc<dyn ConsumerStore> {
+        self.log.consumers()
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

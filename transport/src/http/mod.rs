@@ -1,10 +1,12 @@
-//! HTTP beside the socket: append, read by page, remove, health, metrics, sessions.
+//! HTTP beside the socket: append, command, read by page, remove, health, metrics, sessions.
 //!
 //! The same fields and codes as on the wire. Errors are `{"error": {"code", "message",
 //! "retryable", …}}`. There are no CORS headers, and a write has to be `application/json`, which a
 //! page of another origin cannot send without asking first — so it cannot write at all.
 
 pub(crate) mod admin;
+mod body;
+mod commands;
 mod events;
 pub(crate) mod host;
 mod refusal;
@@ -36,6 +38,7 @@ pub(crate) fn routes(config: &mut web::ServiceConfig) {
                 .route(web::get().to(streams::read))
                 .route(web::delete().to(retention::remove_stream)),
         )
+        .service(resource("/commands/{name:.+}").route(web::post().to(commands::execute)))
         .service(
             resource("/categories/{category}/retention").route(web::post().to(retention::retain)),
         )

@@ -16,7 +16,7 @@ use tidewire_eventstore::{
 };
 use tidewire_protocol::{ErrorBody, ErrorCode};
 
-use super::{Refusal, authorize, number, streams};
+use super::{Refusal, authorize, body, number};
 use crate::{answers, node::Node, retention::RemovalFailure};
 
 /// The largest body of a request for a category, in bytes.
@@ -82,9 +82,9 @@ pub(super) async fn retain(
     node: Data<Node>,
 ) -> Result<HttpResponse, Refusal> {
     authorize(&request, &node)?;
-    streams::demand_json(&request)?;
+    body::require_json(&request)?;
     let category = Category::new(&category)?;
-    let body = streams::body(payload, BODY_BYTES_MAX).await?;
+    let body = body::read(payload, BODY_BYTES_MAX).await?;
     let retention: Retention = serde_json::from_slice(&body)
         .map_err(|failure| Refusal::invalid(format!("the body is wrong: {failure}")))?;
     let Retention { max_age_seconds, max_bytes } = retention;
