@@ -10,7 +10,8 @@ import type { Client, Route } from './client.js';
 import { TidewireError } from './error.js';
 import { createStore, guard, type Observable, type Stop } from './store.js';
 import { begin, receive, settle, type Reached, type Step, type SubscriptionState } from './subscription.js';
-import type { After, ErrorMessage, Filter, Json, RecordedEvent, ResetReason, Target } from './wire.js';
+import { ERASED, where } from './where.js';
+import type { After, ErasedEvent, ErrorMessage, Filter, Json, RecordedEvent, ResetReason, Target } from './wire.js';
 
 /** Event types and their data: what a subscription's events are typed by. */
 export type EventMap = { readonly [type: string]: unknown };
@@ -32,6 +33,8 @@ export interface StreamOptions<M extends EventMap = { [type: string]: Json }> {
   readonly buffer?: number;
   /** Gets every event, in order. The next one waits for its promise. If it throws, the subscription ends before that event. */
   onEvent(event: EventOf<M>): void | Promise<void>;
+  /** The payload of an event was erased: drop what was kept of it. Without it, `onEvent` gets the `$erased` event. */
+  onErased?(event: ErasedEvent): void | Promise<void>;
   /** Everything that there is was handed over; what comes now is new. */
   onLive?(reached: Reached): void;
   /** Everything up to here was looked at, and what matched was handed over. */
@@ -52,10 +55,9 @@ export interface Subscription extends Observable<SubscriptionState> {
 /** Follows whatever `to` names. */
 export function follow<M extends EventMap>(client: Client, to: Target, options: StreamOptions<M>): Subscription {
   const { link } = client;
-  const { types, filter, buffer = 4096 } = options;
+  const { buffer = 4096 } = options;
   const keeper = options.durable ? link.options.cursor?.(options.durable) : undefined;
-  const byType = types && { in: ['type', types] as const };
-  const where = byType && filter ? { and: [byType, filter] } : (byType ?? filter);
+  const filter = where(options);
   const store = createStore<SubscriptionState>(begin(options.after ?? 'end'));
   let state = store.getSnapshot();
   let steps: Step[] = [];
@@ -91,7 +93,9 @@ export function follow<M extends EventMap>(client: Client, to: Target, options: 
     pumping = true;
     try {
       for (let step; (step = steps[0]); ) {
-        const handled = options[step.call]?.(step.value as never);
+        const { call, value } = step;
+        const erased = call === 'onEvent' && value.type === ERASED && options.onErased;
+        const handled = erased ? erased(value as ErasedEvent) : options[call]?.(value as never);
         if (handled) await handled;
         // After a reset or the end meanwhile this position means nothing any more.
         if (steps[0] !== step) continue;
@@ -116,7 +120,7 @@ export function follow<M extends EventMap>(client: Client, to: Target, options: 
     request() {
       state = { ...state, phase: 'waiting' };
       publish();
-      return { to, after: state.received, epoch: state.epoch, filter: where };
+      return { to, after: state.received, epoch: state.epoch, filter };
     },
     receive(message) {
       if (message.type === 'unsubscribed' || message.type === 'error') {

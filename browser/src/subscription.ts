@@ -74,7 +74,9 @@ export const receive = (state: SubscriptionState, message: Progress, current: st
         }
       }
       break;
-    default:
+    case 'live':
+    case 'behind':
+    case 'scanned':
       // Whatever matched up to here was sent before.
       if (isNew(message.position, received)) received = message.position;
       if (message.type !== 'scanned') phase = message.type;

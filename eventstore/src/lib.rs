@@ -13,7 +13,7 @@ mod names;
 mod partition;
 mod position;
 
-pub use event::{EventId, NewEvent, Payload, RecordedEvent, Timestamp};
+pub use event::{ERASED_TYPE, EventId, NewEvent, Payload, REMOVED_NAME, RecordedEvent, Timestamp};
 pub use names::{
     Category, CommandKey, CommandName, ConsumerName, EventType, NAME_BYTES_MAX, NameError,
     StreamName,
@@ -31,6 +31,8 @@ mod consumer;
 #[cfg(feature = "store")]
 mod error;
 #[cfg(feature = "store")]
+mod execution;
+#[cfg(feature = "store")]
 mod follow;
 #[cfg(feature = "store")]
 mod json;
@@ -46,6 +48,8 @@ mod plan_model;
 pub mod postgres;
 #[cfg(feature = "store")]
 mod queue;
+#[cfg(feature = "store")]
+mod removal;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 #[cfg(feature = "store")]
@@ -66,11 +70,15 @@ pub use consumer::{
 #[cfg(feature = "store")]
 pub use error::{AppendError, ReadError};
 #[cfg(feature = "store")]
+pub use execution::{Executed, Execution, InputDigest, PendingExecution};
+#[cfg(feature = "store")]
 pub use follow::{LogTail, TailBatch, TailConfig, TailEpochs, TailNews, follow};
 #[cfg(feature = "store")]
 pub use limits::Limits;
 #[cfg(feature = "store")]
 pub use memory::MemoryStore;
+#[cfg(feature = "store")]
+pub use removal::{EventRef, Removal, Removals, RemoveError, Removed};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{OpenError, SqliteOptions, SqliteRole, SqliteStore};
 #[cfg(feature = "store")]

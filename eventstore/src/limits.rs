@@ -14,6 +14,8 @@ pub struct Limits {
     pub payload_bytes_max: usize,
     /// Bytes of one event's metadata (64 KiB).
     pub meta_bytes_max: usize,
+    /// Bytes of what one command answers, kept with its key (256 KiB).
+    pub result_bytes_max: usize,
     /// How deeply JSON may nest: the number of arrays and objects around a value (64).
     pub json_depth_max: usize,
     /// Appends that wait for the writer; past it they are refused as overload (8192).
@@ -52,6 +54,7 @@ impl Default for Limits {
             append_bytes_max: 4 * MIB,
             payload_bytes_max: MIB,
             meta_bytes_max: 64 * KIB,
+            result_bytes_max: 256 * KIB,
             json_depth_max: 64,
             queue_requests_max: 8192,
             queue_bytes_max: 64 * MIB,

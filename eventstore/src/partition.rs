@@ -85,6 +85,12 @@ impl PartitionSet {
         self.0 &= !(1 << partition.0);
     }
 
+    /// Those of both sets.
+    #[must_use]
+    pub const fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
     /// How many there are.
     pub const fn len(self) -> usize {
         self.0.count_ones() as usize
@@ -177,6 +183,7 @@ mod tests {
         assert_eq!((set.len(), PartitionSet::ALL.len()), (3, 64));
         set.remove(Partition::FIRST);
         assert!(!set.contains(Partition::FIRST));
+        assert_eq!(set.union(PartitionSet::ALL), PartitionSet::ALL);
         assert_eq!(set, set.iter().collect());
         assert_eq!(format!("{set:?} {:?}", PartitionSet::ALL), "{7, 63} all");
     }

@@ -13,9 +13,10 @@ use std::{
 
 use futures_util::StreamExt as _;
 use tidewire_eventstore::{
-    Append, AppendError, BoxFuture, CommitFeed, ConsumerStore, EventStore, EventType,
-    ExpectedRevision, GlobalPosition, Limits, LogEpoch, LogHead, LogTail, MemoryStore, NewEvent,
-    Page, PendingAppend, Read, ReadError, StreamName, TailConfig, Target, follow,
+    Append, AppendError, BoxFuture, CommandKey, CommandName, CommitFeed, ConsumerStore, EventStore,
+    EventType, Executed, Execution, ExpectedRevision, GlobalPosition, Limits, LogEpoch, LogHead,
+    LogTail, MemoryStore, NewEvent, Page, PendingAppend, PendingExecution, Read, ReadError,
+    StreamName, TailConfig, Target, follow,
 };
 
 /// A store whose reads fail while it is away, and whose feed may be deaf.
@@ -42,6 +43,18 @@ impl Unsteady {
 impl EventStore for Unsteady {
     fn append(&self, append: Append) -> Result<PendingAppend, AppendError> {
         self.store.append(append)
+    }
+
+    fn execute(&self, execution: Execution) -> Result<PendingExecution, AppendError> {
+        self.store.execute(execution)
+    }
+
+    fn command_result(
+        &self,
+        name: &CommandName,
+        key: &CommandKey,
+    ) -> BoxFuture<'_, Result<Option<Executed>, ReadError>> {
+        self.store.command_result(name, key)
     }
 
     fn read(&self, read: Read) -> BoxFuture<'_, Result<Page, ReadError>> {

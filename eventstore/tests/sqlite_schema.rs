@@ -152,6 +152,7 @@ async fn pages_find_their_first_event_by_an_index() {
             include_str!("../src/sqlite/sql/find_revision.sql"),
             "events_by_stream (stream=? AND revision=?)",
         ),
+        (include_str!("../src/sqlite/sql/find_command.sql"), "commands_by_key (name=? AND key=?)"),
         (include_str!("../src/sqlite/sql/load_revisions.sql"), "events_by_stream (stream=?)"),
         (include_str!("../src/sqlite/sql/list_consumers.sql"), "PRIMARY KEY (name>?"),
         (include_str!("../src/sqlite/sql/look_at_consumers.sql"), "PRIMARY KEY (name=?"),

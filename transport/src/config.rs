@@ -72,6 +72,18 @@ pub struct Config {
     pub fetch_reads_max: usize,
     /// `fetch` and `GET` reads that may wait; one more is refused as overloaded. Default: 256.
     pub fetch_queue_max: usize,
+    /// Commands that are carried out at once; more wait. Default: 64.
+    pub commands_running_max: usize,
+    /// Commands that may wait; one more is refused as overloaded. Default: 256.
+    pub commands_queue_max: usize,
+    /// How long a command's handler may take, each time it is run. Default: 10 s.
+    #[serde(with = "millis")]
+    pub command_timeout: Duration,
+    /// The largest answer of a command, in bytes; the store has a limit of its own, which is the
+    /// same. Default: 256 KiB.
+    pub command_answer_bytes_max: usize,
+    /// Threads of the runtime that commands' handlers run on, where there are any. Default: 2.
+    pub command_threads: usize,
     /// Between looks at the store's head for commits that nobody announced. Default: 500 ms.
     #[serde(with = "millis")]
     pub head_poll: Duration,
@@ -105,6 +117,11 @@ impl Default for Config {
             catch_up_reads_max: 4,
             fetch_reads_max: 4,
             fetch_queue_max: 256,
+            commands_running_max: 64,
+            commands_queue_max: 256,
+            command_timeout: Duration::from_secs(10),
+            command_answer_bytes_max: 256 << 10,
+            command_threads: 2,
             head_poll: Duration::from_millis(500),
             database_threads: 2,
         }
@@ -124,6 +141,7 @@ impl Config {
             ("pong_timeout", self.pong_timeout),
             ("progress_timeout", self.progress_timeout),
             ("heartbeat_interval", self.heartbeat_interval),
+            ("command_timeout", self.command_timeout),
             ("head_poll", self.head_poll),
         ];
         let limits = [
@@ -136,6 +154,9 @@ impl Config {
             ("write_bytes_max", self.write_bytes_max),
             ("catch_up_reads_max", self.catch_up_reads_max),
             ("fetch_reads_max", self.fetch_reads_max),
+            ("commands_running_max", self.commands_running_max),
+            ("command_answer_bytes_max", self.command_answer_bytes_max),
+            ("command_threads", self.command_threads),
             ("database_threads", self.database_threads),
         ];
         let duration = durations.iter().find(|(_, value)| value.is_zero()).map(|(name, _)| *name);

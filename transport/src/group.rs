@@ -14,7 +14,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use slab::Slab;
-use tidewire_eventstore::{EventType, GlobalPosition, RecordedEvent};
+use tidewire_eventstore::{ERASED_TYPE, EventType, GlobalPosition, RecordedEvent};
 use tidewire_protocol::{FeedSpec, Sub, codec::json};
 
 use crate::{
@@ -45,16 +45,22 @@ pub(crate) struct GroupKey {
 }
 
 impl GroupKey {
-    /// Whether an event of the target passes the filter.
+    /// Whether an event of the target is for the group's members: it was not removed, and passes
+    /// the filter. The notice of an erasure passes every filter, for whoever was given the event
+    /// before.
     pub(crate) fn lets_through(&self, event: &RecordedEvent) -> bool {
-        self.feed.filter.as_ref().is_none_or(|filter| filter.matches(event))
+        !event.is_removed()
+            && (event.is_erasure()
+                || self.feed.filter.as_ref().is_none_or(|filter| filter.matches(event)))
     }
 
     /// The only types that can pass, so that the store need not read others; empty means any.
     fn types(&self) -> Vec<EventType> {
         let only = self.feed.filter.as_ref().and_then(|filter| filter.only_types());
+        let Some(only) = only else { return Vec::new() };
         // A type that is not a name can be no event's: the filter itself refuses all events then.
-        only.into_iter().flatten().filter_map(|name| EventType::recorded(name).ok()).collect()
+        let names = only.into_iter().chain([ERASED_TYPE]);
+        names.filter_map(|name| EventType::recorded(name).ok()).collect()
     }
 
     /// How long an event may wait for others.

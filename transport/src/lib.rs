@@ -18,6 +18,7 @@
 mod answers;
 mod broadcaster;
 mod catch_up;
+pub mod commands;
 mod config;
 mod dispatcher;
 mod feed;

@@ -14,12 +14,14 @@
 //! [`conformance_tests!`]: crate::conformance_tests
 
 pub mod append;
+pub mod commands;
 mod consumer;
 pub mod follow;
 pub mod idempotency;
 pub mod limits;
 pub mod ordering;
 pub mod read;
+pub mod retention;
 
 use std::{any::Any, future::Future, sync::Arc, time::Duration};
 
@@ -116,6 +118,18 @@ macro_rules! conformance_tests {
                 repeats_at_the_same_time_share_one_result,
                 server_made_ids_are_unique,
             }
+            commands {
+                a_repeated_command_gets_its_first_result,
+                commands_are_told_apart_by_name_and_key,
+                a_key_used_again_with_other_data_is_refused,
+                a_refused_command_leaves_nothing_behind,
+                one_command_never_fails_another,
+                repeated_commands_at_the_same_time_share_one_result,
+                commands_keep_their_place_among_appends,
+                a_command_takes_over_events_recorded_before,
+                results_that_cannot_be_kept_are_refused,
+                closing_finishes_queued_commands,
+            }
             limits {
                 what_is_too_much_is_refused,
                 what_is_just_allowed_is_recorded,
@@ -137,6 +151,21 @@ macro_rules! conformance_tests {
                 a_page_has_at_least_one_and_at_most_5000_events,
                 large_pages_may_end_early_but_say_so,
                 a_new_epoch_begins_after_the_head,
+            }
+            retention {
+                a_truncated_stream_begins_at_the_revision,
+                revisions_are_never_used_again,
+                a_deleted_stream_counts_as_one_without_events,
+                an_erased_event_stands_without_what_it_carried,
+                an_erasure_names_an_event_that_there_is,
+                by_age_what_is_old_enough_goes,
+                by_size_the_newest_stay,
+                a_large_removal_is_done_whole,
+                whoever_missed_something_is_told_where_to_begin,
+                readers_pass_over_what_was_removed,
+                a_repeated_append_gets_its_first_answer_after_a_removal,
+                an_append_needs_a_payload,
+                random_removals_agree_with_a_model,
             }
             follow {
                 a_tail_hands_out_the_whole_log_once,

@@ -12,9 +12,10 @@ use uuid::Uuid;
 
 use super::{LogTail, TailBatch, TailConfig, TailNews, follow};
 use crate::{
-    Append, AppendError, BoxFuture, Commit, CommitFeed, ConsumerStore, EventId, EventStore,
-    EventType, GlobalPosition, LogEpoch, LogHead, Page, Payload, PendingAppend, Read, ReadError,
-    ReadStart, RecordedEvent, Revision, StreamName, Target, Timestamp,
+    Append, AppendError, BoxFuture, CommandKey, CommandName, Commit, CommitFeed, ConsumerStore,
+    EventId, EventStore, EventType, Executed, Execution, GlobalPosition, LogEpoch, LogHead, Page,
+    Payload, PendingAppend, PendingExecution, Read, ReadError, ReadStart, RecordedEvent, Revision,
+    StreamName, Target, Timestamp,
 };
 
 /// A log that can be cut and changed at will. Who recorded an event stands in its stream's name.
@@ -78,6 +79,18 @@ impl EventStore for Rewindable {
         Err(AppendError::Closed)
     }
 
+    fn execute(&self, _: Execution) -> Result<PendingExecution, AppendError> {
+        Err(AppendError::Closed)
+    }
+
+    fn command_result(
+        &self,
+        _: &CommandName,
+        _: &CommandKey,
+    ) -> BoxFuture<'_, Result<Option<Executed>, ReadError>> {
+        Box::pin(async { Ok(None) })
+    }
+
     fn read(&self, read: Read) -> BoxFuture<'_, Result<Page, ReadError>> {
         Box::pin(async move {
             let log = self.log();
@@ -95,7 +108,11 @@ impl EventStore for Rewindable {
         Box::pin(async {
             let log = self.log();
             let position = at(log.events.len() as u64);
-            Ok(LogHead { position, epochs: log.epochs.as_slice().into() })
+            Ok(LogHead {
+                position,
+                epochs: log.epochs.as_slice().into(),
+                removals: Default::default(),
+            })
         })
     }
 

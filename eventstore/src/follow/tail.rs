@@ -303,7 +303,7 @@ impl LogTail {
 
 impl LogTail {
     /// Begins anew where the log's epochs say that it may differ from what was handed out.
-    fn compare(&mut self, LogHead { position, epochs }: LogHead) {
+    fn compare(&mut self, LogHead { position, epochs, .. }: LogHead) {
         let Some(known) = self.epochs.replace(Arc::clone(&epochs)) else { return };
         let Some(first) = diverging(&known, &epochs) else { return };
         let after = self.position().min(first.previous());

@@ -37,6 +37,16 @@ const MIGRATIONS: &[Migration] = &[
         name: "consumers",
         sql: include_str!("../../../migrations/sqlite/0003_consumers.sql"),
     },
+    Migration {
+        version: 5,
+        name: "retention",
+        sql: include_str!("../../../migrations/sqlite/0005_retention.sql"),
+    },
+    Migration {
+        version: 6,
+        name: "commands",
+        sql: include_str!("../../../migrations/sqlite/0006_commands.sql"),
+    },
 ];
 
 /// Connects for writing and makes sure that the file is in WAL mode.

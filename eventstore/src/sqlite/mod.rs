@@ -5,10 +5,12 @@
 //! process wrote is noticed by looking at the head. One process at a time may *serve* a file.
 
 mod append;
+mod commands;
 mod consumers;
 mod error;
 mod migrate;
 mod read;
+mod retention;
 
 use std::{
     fs::{File, TryLockError},
@@ -27,8 +29,10 @@ use uuid::Uuid;
 
 use self::consumers::SqliteConsumers;
 use crate::{
-    Append, AppendError, BoxFuture, CommitFeed, ConsumerStore, EventStore, GlobalPosition, Limits,
-    LogEpoch, LogHead, Page, PendingAppend, Read, ReadError, StoreStats, Timestamp, writer::Writer,
+    Append, AppendError, BoxFuture, CommandKey, CommandName, CommitFeed, ConsumerStore, EventStore,
+    Executed, Execution, GlobalPosition, Limits, LogEpoch, LogHead, Page, PendingAppend,
+    PendingExecution, Read, ReadError, Removal, RemoveError, Removed, StoreStats, Target,
+    Timestamp, writer::Writer,
 };
 
 pub use error::OpenError;
@@ -135,6 +139,18 @@ impl EventStore for SqliteStore {
         self.writer.append(append)
     }
 
+    fn execute(&self, execution: Execution) -> Result<PendingExecution, AppendError> {
+        self.writer.execute(execution)
+    }
+
+    fn command_result(
+        &self,
+        name: &CommandName,
+        key: &CommandKey,
+    ) -> BoxFuture<'_, Result<Option<Executed>, ReadError>> {
+        Box::pin(self.reader.command(name.clone(), key.clone()))
+    }
+
     fn read(&self, read: Read) -> BoxFuture<'_, Result<Page, ReadError>> {
         Box::pin(self.reader.page(read))
     }
@@ -169,6 +185,24 @@ impl EventStore for SqliteStore {
 
     fn consumers(&self) -> Arc<dyn ConsumerStore> {
         Arc::clone(&self.consumers) as _
+    }
+
+    fn remove(&self, removal: Removal) -> BoxFuture<'_, Result<Removed, RemoveError>> {
+        Box::pin(async move {
+            let removed = retention::remove(&self.connect, removal).await?;
+            if let Some(erasure) = removed.erasure {
+                self.writer.hint(erasure.position);
+            }
+            Ok(removed)
+        })
+    }
+
+    fn retained_after(
+        &self,
+        target: Target,
+        after: GlobalPosition,
+    ) -> BoxFuture<'_, Result<Option<GlobalPosition>, ReadError>> {
+        Box::pin(async move { self.reader.retained_after(&target, after).await })
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

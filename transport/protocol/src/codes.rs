@@ -212,6 +212,12 @@ impl CloseCode {
         matches!(self.0, 4008 | 1006)
     }
 
+    /// Whether a session that ends with this code came to an orderly end, so that its client
+    /// cannot have been brought down by what it was sent.
+    pub const fn is_orderly(self) -> bool {
+        matches!(self.0, 1000 | 1001 | 1011 | 4001 | 4002)
+    }
+
     /// Whether RFC 6455 (section 7.4) lets the code travel in a Close frame.
     pub const fn may_travel(self) -> bool {
         matches!(self.0, 1000..=1003 | 1007..=1014 | 3000..=4999)

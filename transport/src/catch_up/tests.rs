@@ -7,8 +7,9 @@ use std::sync::{
 
 use futures_util::future::join_all;
 use tidewire_eventstore::{
-    Append, AppendError, BoxFuture, CommitFeed, ConsumerStore, ExpectedRevision, LogEpoch, LogHead,
-    MemoryStore, NewEvent, Page, PendingAppend, StoreStats, StreamName,
+    Append, AppendError, BoxFuture, CommandKey, CommandName, CommitFeed, ConsumerStore, Executed,
+    Execution, ExpectedRevision, LogEpoch, LogHead, MemoryStore, NewEvent, Page, PendingAppend,
+    PendingExecution, StoreStats, StreamName,
 };
 use tokio::sync::Semaphore;
 
@@ -61,6 +62,18 @@ impl Gated {
 impl EventStore for Gated {
     fn append(&self, append: Append) -> Result<PendingAppend, AppendError> {
         self.log.append(append)
+    }
+
+    fn execute(&self, execution: Execution) -> Result<PendingExecution, AppendError> {
+        self.log.execute(execution)
+    }
+
+    fn command_result(
+        &self,
+        name: &CommandName,
+        key: &CommandKey,
+    ) -> BoxFuture<'_, Result<Option<Executed>, ReadError>> {
+        self.log.command_result(name, key)
     }
 
     fn read(&self, read: Read) -> BoxFuture<'_, Result<Page, ReadError>> {

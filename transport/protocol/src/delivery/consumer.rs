@@ -24,6 +24,20 @@ pub struct Grant {
     pub partitions: Vec<GrantedPartition>,
 }
 
+impl Grant {
+    /// What the log remembers already, for a grant that is given back unused.
+    pub fn untouched(self) -> Progress {
+        let untouched = |granted: GrantedPartition| PartitionProgress {
+            partition: granted.partition,
+            checkpoint: granted.checkpoint,
+            attempts: granted.attempts,
+            parked: Vec::new(),
+            replayed: Vec::new(),
+        };
+        Progress { partitions: self.partitions.into_iter().map(untouched).collect() }
+    }
+}
+
 /// One partition as it was left by whoever held it last.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GrantedPartition {

@@ -4,7 +4,14 @@
 //! Everything here is bookkeeping without a clock, a socket or a store. The session decides when
 //! it is asked and carries out what it says.
 
+mod checkpoints;
 mod consumer;
+mod entry;
+mod ledger;
+mod retry;
+mod window;
+
+pub(crate) use ledger::{Effect, Ledger};
 
 pub use consumer::{
     ClaimRequest, Grant, GrantedPartition, ParkedEvent, PartitionProgress, Progress,

@@ -96,8 +96,9 @@ impl Session {
             // Something came in after the ping: the peer lives, whatever became of its pong.
             self.life.sent_at = None;
         } else if now >= left_at + wait {
-            self.goodbye(CloseCode::NO_PONG, 0);
             let code = CloseCode::NO_PONG;
+            self.release_all(code);
+            self.goodbye(code, 0);
             self.outputs.push_back(Output::Send(frame::close(code, code.text())));
             self.finish(code);
         } else {

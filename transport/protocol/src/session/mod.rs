@@ -13,6 +13,8 @@
 //! - After [`Output::Shut`], no frame and no input of that feed: the handle may be used again.
 
 mod config;
+mod consumers;
+mod deliveries;
 mod life;
 mod requests;
 mod subscription;
@@ -38,6 +40,7 @@ use crate::{
         Goodbye, Hello, PROTOCOL_VERSION, Refusal, RequestId, ServerMessage, Sub, Welcome,
     },
 };
+use deliveries::Deliveries;
 use life::Life;
 use subscription::Subscriptions;
 use timers::{Timer, Timers};
@@ -290,6 +293,7 @@ pub struct Session {
     /// The epoch that the client named in `hello`.
     epoch: Option<Uuid>,
     subs: Subscriptions,
+    deliveries: Deliveries,
     requests: Vec<RequestId>,
     timers: Timers,
     life: Life,
@@ -312,6 +316,7 @@ impl Session {
             phase: Phase::Opening,
             epoch: None,
             subs: Subscriptions::default(),
+            deliveries: Deliveries::default(),
             requests: Vec::new(),
             timers,
             life: Life::default(),
@@ -321,6 +326,11 @@ impl Session {
 
     /// Takes in what happened. Poll afterwards.
     pub fn handle(&mut self, input: Input, moment: Moment) {
+        self.take_in(input, moment);
+        self.deliver(moment);
+    }
+
+    fn take_in(&mut self, input: Input, moment: Moment) {
         match (input, self.phase) {
             (_, Phase::Closed) => {}
             (Input::Gone, phase) => self.finish(match phase {
@@ -335,6 +345,8 @@ impl Session {
                 self.timers.bring_forward(Timer::End, moment.now + self.config.close_timeout);
             }
             (Input::Flushed, _) => {}
+            // A grant that comes too late has to be given back all the same.
+            (Input::Claimed { sub, claimed }, Phase::Closing(_)) => self.give_back(sub, claimed),
             // Whatever else a peer sends after our Close frame counts for nothing.
             (_, Phase::Closing(_)) => {}
             (Input::Broken(error), _) => self.broken(error, moment.now),
@@ -348,16 +360,17 @@ impl Session {
             (Input::Behind { sub, position, lag }, _) => self.feed_behind(sub, position, lag),
             (Input::FeedFailed { sub, error }, _) => self.feed_failed(sub, error),
             (Input::Positions(positions), _) => self.heartbeat(positions, moment),
-            (
-                Input::Accepted
-                | Input::Claimed { .. }
-                | Input::Saved { .. }
-                | Input::Read { .. }
-                | Input::Taken { .. }
-                | Input::Rebalance { .. }
-                | Input::Replay { .. },
-                _,
-            ) => {}
+            (Input::Accepted, _) => {
+                self.deliveries.accepted(&self.config.delivery, moment.now);
+            }
+            (Input::Claimed { sub, claimed }, _) => self.claimed(sub, claimed, moment),
+            (Input::Saved { sub, saved }, _) => self.saved(sub, saved, moment),
+            (Input::Read { sub, position, event }, _) => {
+                self.read(sub, position, event, moment);
+            }
+            (Input::Taken { sub }, _) => self.taken(sub),
+            (Input::Rebalance { sub }, _) => self.rebalance(sub, moment),
+            (Input::Replay { sub, events }, _) => self.deliveries.replay(sub, &events),
             (Input::Epochs(epochs), phase) => {
                 let changed = epochs.last() != self.info.epochs.last();
                 self.info.epochs = epochs;
@@ -386,7 +399,7 @@ impl Session {
 
     /// When to hand in [`Input::Timeout`], if nothing else happens before.
     pub fn next_timeout(&self) -> Option<Instant> {
-        self.timers.next()
+        [self.timers.next(), self.next_delivery()].into_iter().flatten().min()
     }
 
     /// Whether the driver may hand in further messages: `false` while too many requests are
@@ -458,11 +471,8 @@ impl Session {
             ClientMessage::Hello(_) => {}
             ClientMessage::Subscribe(subscribe) => self.subscribe(*subscribe, moment),
             ClientMessage::Unsubscribe { sub } => self.unsubscribe(sub),
-            ClientMessage::Ack { sub, .. } | ClientMessage::Nack { sub, .. } => {
-                let open = self.subs.contains(sub);
-                let code = if open { ErrorCode::AckNone } else { ErrorCode::UnknownSub };
-                self.refuse(None, Some(sub), code);
-            }
+            ClientMessage::Ack { sub, position } => self.ack(sub, position),
+            ClientMessage::Nack { sub, nack } => self.nack(sub, &nack, moment),
             ClientMessage::Command { id, command } => self.command(id, command),
             ClientMessage::Append { id, append } => self.append(id, append),
             ClientMessage::Fetch { id, fetch } => self.fetch(id, fetch),
@@ -537,8 +547,11 @@ impl Session {
 
     fn heartbeat(&mut self, positions: Vec<(Sub, GlobalPosition)>, moment: Moment) {
         if self.phase == Phase::Ready {
-            let positions =
-                positions.into_iter().filter(|(sub, _)| self.subs.is_fed(*sub)).collect();
+            let mut positions = positions;
+            positions.retain(|(sub, _)| self.subs.is_fed(*sub));
+            for (sub, position) in &mut positions {
+                *position = self.deliveries.looked_at(*sub, *position);
+            }
             self.say(&ServerMessage::Heartbeat { head: moment.head, positions });
         }
     }
@@ -546,6 +559,7 @@ impl Session {
     fn drain(&mut self, reconnect_after: Duration, moment: Moment) {
         let code = CloseCode::DRAIN;
         self.goodbye(code, millis(reconnect_after));
+        self.release_all(code);
         self.phase = Phase::Draining(code);
         self.timers.stop_all();
         self.timers.set(Timer::End, moment.now + self.config.drain_timeout);
@@ -583,6 +597,7 @@ impl Session {
     }
 
     fn close_with(&mut self, code: CloseCode, reason: &str, now: Instant) {
+        self.release_all(code);
         // After the Close frame nothing may follow (RFC 6455, section 5.5.1).
         self.outputs.extend(self.subs.end().map(|sub| Output::Shut { sub }));
         self.outputs.push_back(Output::Send(frame::close(code, reason)));
@@ -600,6 +615,7 @@ impl Session {
             // under what it has still to say, and it might never see why.
             return self.close_with(code, &error.to_string(), now);
         }
+        self.release_all(code);
         self.outputs.push_back(Output::Send(frame::close(code, &error.to_string())));
         self.finish(code);
     }
@@ -609,6 +625,8 @@ impl Session {
         match phase {
             Phase::Closing(ours) => self.finish(ours),
             _ => {
+                // Whatever its code, a peer that closes has come to an orderly end.
+                self.release_all(CloseCode::NORMAL);
                 self.outputs.push_back(Output::Send(frame::close(code, "")));
                 self.finish(code);
             }
@@ -616,6 +634,7 @@ impl Session {
     }
 
     fn finish(&mut self, code: CloseCode) {
+        self.release_all(code);
         self.phase = Phase::Closed;
         self.timers.stop_all();
         self.requests = Vec::new();

@@ -9,9 +9,10 @@ use super::{
 };
 use crate::{
     codes::{ErrorBody, ErrorCode},
+    delivery::Ledger,
     messages::{
-        Answer, AppendRequest, CommandRequest, FeedSpec, FetchRequest, RequestId, ResetReason,
-        ServerMessage, Sub, Subscribe,
+        AckMode, Answer, AppendRequest, CommandRequest, Delivery, FetchRequest, RequestId,
+        ResetReason, ServerMessage, Sub, Subscribe,
     },
 };
 
@@ -24,16 +25,26 @@ impl Session {
         if self.subs.len() >= self.config.limits.subscriptions {
             return self.refuse(None, Some(sub), ErrorCode::TooManySubscriptions);
         }
-        if subscribe.delivery.acknowledges() {
-            return self.refuse(None, Some(sub), ErrorCode::Unsupported);
+        let mut feed = subscribe.feed.clone();
+        let window = match self.window(&subscribe.delivery) {
+            Ok(window) => window,
+            Err(error) => {
+                let error = Box::new(error);
+                return self.say(&ServerMessage::Error { id: None, sub: Some(sub), error });
+            }
+        };
+        feed.ack = window.map_or(AckMode::None, AckMode::within);
+        let window = window.map(|window| window.get() as usize);
+        if let (Delivery::Consumer { consumer, .. }, Some(window)) = (&subscribe.delivery, window) {
+            return self.claim(sub, consumer.clone(), feed, subscribe.after, window, moment);
         }
         let epoch = subscribe.epoch.or(self.epoch);
         match begin(&subscribe, epoch, &self.info.epochs, moment.head) {
             Begin::At { after, resumed } => {
-                self.open(sub, subscribe.feed, after, resumed, moment.head);
+                self.open(sub, Pending { feed, after, window }, resumed, moment.head);
             }
             Begin::IfReached(after) => {
-                let pending = Box::new(Pending { feed: subscribe.feed, after });
+                let pending = Box::new(Pending { feed, after, window });
                 self.subs.set(sub, State::Checking(pending));
                 self.outputs.push_back(Output::CheckHead { sub });
             }
@@ -41,15 +52,12 @@ impl Session {
         }
     }
 
-    fn open(
-        &mut self,
-        sub: Sub,
-        feed: FeedSpec,
-        after: GlobalPosition,
-        resumed: bool,
-        head: GlobalPosition,
-    ) {
+    fn open(&mut self, sub: Sub, what: Pending, resumed: bool, head: GlobalPosition) {
+        let Pending { feed, after, window } = what;
         self.subs.set(sub, State::CatchingUp);
+        if let Some(window) = window {
+            self.deliveries.open(sub, Ledger::new(window, after));
+        }
         self.say(&ServerMessage::Subscribed { sub, head, after, resumed });
         self.outputs.push_back(Output::Open { sub, feed, after });
     }
@@ -65,17 +73,16 @@ impl Session {
         head: Result<GlobalPosition, ErrorBody>,
         moment: Moment,
     ) {
-        if !self.subs.contains(sub) || self.subs.is_fed(sub) {
+        if !matches!(self.subs.get(sub), Some(State::Checking(_) | State::Abandoned)) {
             return;
         }
         match (self.subs.remove(sub), head) {
             (Some(State::Checking(pending)), Ok(head)) => {
-                let Pending { feed, after } = *pending;
                 let head = head.max(moment.head);
-                if after > head {
+                if pending.after > head {
                     self.reset(sub, ResetReason::Ahead);
                 } else {
-                    self.open(sub, feed, after, true, head);
+                    self.open(sub, *pending, true, head);
                 }
             }
             (Some(State::Checking(_)), Err(error)) => {
@@ -88,19 +95,19 @@ impl Session {
 
     pub(super) fn unsubscribe(&mut self, sub: Sub) {
         match self.subs.get_mut(sub) {
-            None | Some(State::Abandoned) => self.refuse(None, Some(sub), ErrorCode::UnknownSub),
-            Some(state @ State::Checking(_)) => *state = State::Abandoned,
-            Some(State::CatchingUp | State::Live | State::Behind) => {
-                self.subs.remove(sub);
-                self.outputs.push_back(Output::Shut { sub });
-                self.say(&ServerMessage::Unsubscribed { sub, error: None });
+            None | Some(State::Abandoned | State::Forsaken) => {
+                self.refuse(None, Some(sub), ErrorCode::UnknownSub);
             }
+            Some(state @ State::Checking(_)) => *state = State::Abandoned,
+            Some(state @ State::Claiming(_)) => *state = State::Forsaken,
+            Some(State::CatchingUp | State::Live | State::Behind) => self.end(sub, None),
         }
     }
 
     pub(super) fn feed_live(&mut self, sub: Sub, position: GlobalPosition) {
         if let Some(state @ (State::CatchingUp | State::Behind)) = self.subs.get_mut(sub) {
             *state = State::Live;
+            let position = self.deliveries.looked_at(sub, position);
             self.say(&ServerMessage::Live { sub, position });
         }
     }
@@ -108,15 +115,14 @@ impl Session {
     pub(super) fn feed_behind(&mut self, sub: Sub, position: GlobalPosition, lag: u64) {
         if let Some(state @ State::Live) = self.subs.get_mut(sub) {
             *state = State::Behind;
+            let position = self.deliveries.looked_at(sub, position);
             self.say(&ServerMessage::Behind { sub, position, lag });
         }
     }
 
     pub(super) fn feed_failed(&mut self, sub: Sub, error: ErrorBody) {
         if self.subs.is_fed(sub) {
-            self.subs.remove(sub);
-            self.outputs.push_back(Output::Shut { sub });
-            self.say(&ServerMessage::Unsubscribed { sub, error: Some(Box::new(error)) });
+            self.end(sub, Some(error));
         }
     }
 

@@ -3,7 +3,7 @@
 use tidewire_eventstore::GlobalPosition;
 use uuid::Uuid;
 
-use crate::messages::{After, Epoch, FeedSpec, ResetReason, Sub, Subscribe};
+use crate::messages::{After, ConsumerRef, Epoch, FeedSpec, ResetReason, Sub, Subscribe};
 
 /// Where a subscription stands.
 #[derive(Debug)]
@@ -13,6 +13,10 @@ pub(super) enum State {
     /// The same, but the client has ended it meanwhile. The handle stays taken until the store
     /// has answered, so that the answer cannot be taken for a later subscription's.
     Abandoned,
+    /// Its consumer is being claimed.
+    Claiming(Box<Claiming>),
+    /// The same, but the client has ended it meanwhile, as with [`Self::Abandoned`].
+    Forsaken,
     /// It reads the log for the first time.
     CatchingUp,
     /// It is fed what is appended.
@@ -23,7 +27,7 @@ pub(super) enum State {
 
 impl State {
     fn is_fed(&self) -> bool {
-        !matches!(self, Self::Checking(_) | Self::Abandoned)
+        matches!(self, Self::CatchingUp | Self::Live | Self::Behind)
     }
 }
 
@@ -32,6 +36,16 @@ impl State {
 pub(super) struct Pending {
     pub(super) feed: FeedSpec,
     pub(super) after: GlobalPosition,
+    /// The window, where events are acknowledged.
+    pub(super) window: Option<usize>,
+}
+
+/// A subscription that waits for its consumer.
+#[derive(Debug)]
+pub(super) struct Claiming {
+    pub(super) consumer: ConsumerRef,
+    pub(super) feed: FeedSpec,
+    pub(super) window: usize,
 }
 
 /// All of them, sorted by handle.
@@ -45,6 +59,11 @@ impl Subscriptions {
 
     pub(super) fn contains(&self, sub: Sub) -> bool {
         self.find(sub).is_ok()
+    }
+
+    pub(super) fn get(&self, sub: Sub) -> Option<&State> {
+        let at = self.find(sub).ok()?;
+        Some(&self.0[at].1)
     }
 
     pub(super) fn get_mut(&mut self, sub: Sub) -> Option<&mut State> {
