@@ -74,11 +74,11 @@ async fn a_schema_one_version_newer_is_used_and_two_are_refused() {
         .fetch_one(&mut connection)
         .await
         .expect("a version");
-    let add = "INSERT INTO tidewire_migrations \
-               SELECT max(version) + 1, 'to come', 0 FROM tidewire_migrations";
-    execute(&mut connection, add).await.expect("recorded");
+    let newer = "INSERT INTO tidewire_migrations \
+                 SELECT max(version) + 1, 'newer', 0 FROM tidewire_migrations";
+    execute(&mut connection, newer).await.expect("recorded");
     open(&path).await.expect("one version newer is used").close().await;
-    execute(&mut connection, add).await.expect("recorded");
+    execute(&mut connection, newer).await.expect("recorded");
     let refused = open(&path).await.map(drop);
     assert_eq!(refused, Err(OpenError::NewerSchema { path, found: known + 2, known }));
 }

@@ -188,16 +188,34 @@ impl Collector for Scrape {
             ("tidewire_head_position", "The last position looked at", self.head as i64),
             ("tidewire_append_queue_requests", "Appends waiting", stats.queued_requests as i64),
             ("tidewire_append_queue_bytes", "Bytes of appends waiting", stats.queued_bytes as i64),
+            (
+                "tidewire_outbox_waiting_calls",
+                "Calls in the outbox that could not be moved at once",
+                i64::try_from(stats.outbox_waiting_calls).unwrap_or(i64::MAX),
+            ),
         ] {
             let gauge = ConstGauge::new(value);
             let metric = to.encode_descriptor(name, help, None, MetricType::Gauge)?;
             gauge.encode(metric)?;
         }
+        let oldest = ConstGauge::new(stats.outbox_oldest_age.as_secs_f64());
+        let metric = to.encode_descriptor(
+            "tidewire_outbox_oldest_seconds",
+            "How long the oldest of them had waited",
+            None,
+            MetricType::Gauge,
+        )?;
+        oldest.encode(metric)?;
 
         for (name, help, value) in [
             ("tidewire_sessions_opened", "Sessions opened", m.sum(|w| &w.sessions_total)),
             ("tidewire_events_appended", "Events appended by this process", stats.events),
             ("tidewire_append_groups", "Groups committed", stats.groups),
+            (
+                "tidewire_outbox_events_moved",
+                "Events moved from the outbox into the log by this process",
+                stats.outbox_moved_events,
+            ),
             ("tidewire_appends", "Appends answered by the database", stats.appends),
             (
                 "tidewire_appends_overloaded",

@@ -12,6 +12,7 @@ mod command;
 mod flights;
 mod interrupt;
 mod postgres;
+mod python;
 mod steps;
 mod test;
 mod workspace;
@@ -29,6 +30,7 @@ Usage: cargo xtask <verb>
 What `test` needs it looks for, and otherwise fetches:
   TIDEWIRE_TEST_POSTGRES  URL of a PostgreSQL server that tests may create databases on
   TIDEWIRE_CHROMIUM       path of a Chromium or Chrome
+  TIDEWIRE_TEST_PYTHON    path of a Python 3 with psycopg 3
 ";
 
 fn main() -> ExitCode {

@@ -8,6 +8,7 @@ use std::{
 use sqlx::{
     AssertSqlSafe, Connection as _, Row as _, SqliteConnection, sqlite::SqliteConnectOptions,
 };
+
 use tokio::sync::Semaphore;
 
 use super::{

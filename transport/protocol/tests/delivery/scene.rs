@@ -44,16 +44,7 @@ impl Scene {
 
     pub(crate) fn with(config: SessionConfig) -> Self {
         let now = Instant::now();
-        let epoch = Epoch { epoch: Uuid::from_u128(1), first_position: GlobalPosition::new(1) };
-        let info = SessionInfo {
-            session: SessionId(Uuid::from_u128(9)),
-            node: Arc::from("a"),
-            epochs: [epoch].into(),
-            opened_at: Timestamp::from_micros(1_000_000),
-            bearer: None,
-        };
-        let moment = Moment { now, head: at(HEAD) };
-        let session = Session::new(config, info, moment);
+        let session = session(config, now);
         let mut scene = Self { session, now, reads: true, streams: Vec::new() };
         scene.say(r#"{"type":"hello","protocol":1}"#);
         scene
@@ -194,6 +185,19 @@ impl Scene {
     pub(crate) fn room(&self) -> usize {
         self.session.room(SUB)
     }
+}
+
+/// A session that begins now.
+pub(crate) fn session(config: SessionConfig, now: Instant) -> Session {
+    let epoch = Epoch { epoch: Uuid::from_u128(1), first_position: at(1) };
+    let info = SessionInfo {
+        session: SessionId(Uuid::from_u128(9)),
+        node: Arc::from("a"),
+        epochs: [epoch].into(),
+        opened_at: Timestamp::from_micros(1_000_000),
+        bearer: None,
+    };
+    Session::new(config, info, Moment { now, head: at(HEAD) })
 }
 
 pub(crate) fn at(position: u64) -> GlobalPosition {
