@@ -208,13 +208,8 @@ impl Unsettled {
             true => State::Settled,
             false => State::Queued(number, Box::new(delivered)),
         };
-        let entry = Entry {
-            stream,
-            state,
-            here: true,
-            again: again || settled,
-            withdrawn_by: retrying,
-        };
+        let entry =
+            Entry { stream, state, here: true, again: again || settled, withdrawn_by: retrying };
         self.entries.insert(position, entry);
         if !settled && retrying.is_none() {
             self.untaken.event(position, number);

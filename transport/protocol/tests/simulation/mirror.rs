@@ -146,13 +146,8 @@ impl Mirror {
     ) {
         if let Some(books) = self.books.get_mut(&sub) {
             books.told = books.told.max(at);
-            let sent = Sent {
-                stream: stream.clone(),
-                at: now,
-                overdue: false,
-                away: false,
-                alone: None,
-            };
+            let sent =
+                Sent { stream: stream.clone(), at: now, overdue: false, away: false, alone: None };
             assert!(books.sent.insert(at, sent).is_none(), "{at} is fed twice");
             books.check();
         }
