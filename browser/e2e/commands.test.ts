@@ -2,10 +2,13 @@
  * Commands from a page to an application's own handler, over a network that breaks and a server that crashes:
  * each takes effect once, and the page learns what it came to.
  */
+import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
+import { createServer, type Server } from 'node:http';
+import { connect, type AddressInfo } from 'node:net';
+import type { Duplex } from 'node:stream';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import type { Browser, Page } from 'playwright-core';
-import { proxyTo, type Proxy } from '../test/support/proxy.js';
 import { chromiumBrowser } from './chromium.js';
 import { embed, type Program } from './program.js';
 
@@ -33,25 +36,67 @@ declare global {
   }
 }
 
+/** The page's own server, which hands WebSockets through to the shop. */
+interface Front {
+  readonly server: Server;
+  readonly url: string;
+  /** WebSockets so far. */
+  opened(): number;
+  /** Breaks every WebSocket. */
+  cut(): void;
+}
+
+const frontOf = async (port: number): Promise<Front> => {
+  const open = new Set<Duplex>();
+  let opened = 0;
+  const files: Record<string, readonly [type: string, body: string]> = {
+    '/': ['text/html', PAGE],
+    '/tidewire.js': ['text/javascript', readFileSync(CLIENT, 'utf8')],
+  };
+  const server = createServer((request, answer) => {
+    const [type, body] = files[request.url ?? ''] ?? [];
+    if (type) answer.setHeader('content-type', type).end(body);
+    else answer.writeHead(404).end();
+  });
+  server.on('upgrade', (request, socket: Duplex) => {
+    opened++;
+    const upstream = connect(port, '127.0.0.1');
+    const headers = Object.entries(request.headers).map(([name, value]) => `${name}: ${String(value)}\r\n`);
+    upstream.write(`GET ${request.url} HTTP/1.1\r\n${headers.join('')}\r\n`);
+    socket.pipe(upstream).pipe(socket);
+    for (const each of [socket, upstream])
+      each.on('error', () => {}).on('close', () => {
+        open.delete(socket);
+        socket.destroy();
+        upstream.destroy();
+      });
+    open.add(socket);
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`;
+  return { server, url, opened: () => opened, cut: () => open.forEach((socket) => socket.destroy()) };
+};
+
 let shop: Program;
-let proxy: Proxy;
+let front: Front;
 let browser: Browser;
 let page: Page;
 
+const ready = (): Promise<unknown> => page.waitForFunction(() => typeof window.order === 'function');
 beforeEach(async () => {
   shop = await embed();
   await shop.start();
-  proxy = await proxyTo(shop.port);
+  front = await frontOf(shop.port);
   browser = await chromiumBrowser();
   page = await browser.newPage();
-  await page.route('**/page', (route) => route.fulfill({ contentType: 'text/html', body: PAGE }));
-  await page.route('**/tidewire.js', (route) => route.fulfill({ contentType: 'text/javascript', body: readFileSync(CLIENT, 'utf8') }));
-  await page.goto(`http://127.0.0.1:${proxy.port}/page`);
-  await page.waitForFunction(() => typeof window.order === 'function');
+  await page.goto(front.url);
+  await ready();
 });
 afterEach(async () => {
   await browser?.close();
-  await proxy?.close();
+  front?.cut();
+  front?.server.close();
   await shop?.remove();
 });
 
@@ -89,11 +134,11 @@ test('cuts and crashes while orders are placed: each is placed once, and each is
     if (round % 4 === 3) {
       await shop.kill();
       await shop.start();
-    } else proxy.cut();
+    } else front.cut();
     orders.push(...(await answers).flat());
   }
   // Somebody had to come back.
-  expect(proxy.opened()).toBeGreaterThan(8);
+  expect(front.opened()).toBeGreaterThan(8);
   const expected = customers.flatMap((name) => Array.from({ length: 40 }, (_, index) => `${name}-${index + 1}`)).sort();
   expect([...orders].sort()).toEqual(expected);
   expect((await placed()).sort()).toEqual(expected);
@@ -104,7 +149,7 @@ test('a key that was used gets the first answer, on another page too; a refusal 
   expect(await order('cart-7')).toBe('ann-1');
   expect(await order('cart-7')).toBe('ann-1');
   await page.reload();
-  await page.waitForFunction(() => typeof window.order === 'function');
+  await ready();
   expect(await order('cart-7')).toBe('ann-1');
   expect(await order()).toBe('ann-2');
   expect(await order(undefined, 'gold')).toMatchObject({ code: 'command_failed', details: { code: 'unknown_product' } });
