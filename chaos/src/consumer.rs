@@ -26,6 +26,9 @@ use crate::{
 use effects::Effects;
 pub(crate) use effects::Settled;
 
+/// How long a single event may take to a consumer while all is quiet. A member's server that was
+/// killed holds its share of a group until its lease of 10 s runs out, and then shares move.
+pub(crate) const PROBE: Duration = Duration::from_secs(20);
 /// How long a question to a server may take.
 const ANSWER: Duration = Duration::from_secs(5);
 /// Parked events that are asked for at once.
@@ -157,10 +160,14 @@ impl State {
             return self.violation(&format!("got what it did not ask for: {event:?}"));
         }
         let effect = self.effects().effect(event);
+        let counts = &self.ledger.counts;
         match effect {
-            Ok(Settled::First) => self.ledger.counts.read.fetch_add(1, Relaxed),
-            Ok(Settled::Again) => self.ledger.counts.repeated.fetch_add(1, Relaxed),
-            Err(wrong) => return self.violation(&wrong),
+            Ok(Settled::First) => counts.read.fetch_add(1, Relaxed),
+            Ok(Settled::Again) => counts.repeated.fetch_add(1, Relaxed),
+            Err(wrong) => {
+                self.violation(&wrong);
+                0
+            }
         };
     }
 
@@ -198,6 +205,10 @@ impl State {
 impl Audience for Consumer {
     fn name(&self) -> &str {
         &self.state.name
+    }
+
+    fn patience(&self) -> Duration {
+        PROBE
     }
 
     fn is_complete(&self, log: &Log) -> bool {
