@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::RetentionPolicy;
+
 /// What the transport is told to do and to refuse. `Default` is what the documentation states.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -87,6 +89,12 @@ pub struct Config {
     /// Between looks at the store's head for commits that nobody announced. Default: 500 ms.
     #[serde(with = "millis")]
     pub head_poll: Duration,
+    /// What this node removes by itself, at the start and then every
+    /// [`Self::retention_interval`]. Default: nothing.
+    pub retention: Vec<RetentionPolicy>,
+    /// Between two times that [`Self::retention`] is seen to. Default: 10 minutes.
+    #[serde(with = "millis")]
+    pub retention_interval: Duration,
     /// Threads of the runtime that talks to the database, where the transport makes it. Default: 2.
     pub database_threads: usize,
 }
@@ -123,6 +131,8 @@ impl Default for Config {
             command_answer_bytes_max: 256 << 10,
             command_threads: 2,
             head_poll: Duration::from_millis(500),
+            retention: Vec::new(),
+            retention_interval: Duration::from_secs(600),
             database_threads: 2,
         }
     }
@@ -143,6 +153,7 @@ impl Config {
             ("heartbeat_interval", self.heartbeat_interval),
             ("command_timeout", self.command_timeout),
             ("head_poll", self.head_poll),
+            ("retention_interval", self.retention_interval),
         ];
         let limits = [
             ("sessions_max", self.sessions_max),

@@ -21,7 +21,7 @@ use crate::{
     answers,
     catch_up::Query,
     interest::{GroupId, Interest},
-    log_view::Generation,
+    log_view::{Generation, Purge},
     metrics::WorkerMetrics,
     short_log::{Cursor, Entry, Next, ShortLog},
 };
@@ -125,6 +125,8 @@ pub(crate) struct Held {
 pub(crate) struct Hub<M> {
     /// The life of the log that all of this is of.
     generation: Generation,
+    /// What was thrown away last.
+    purge: Purge,
     /// Everything through this position was looked at.
     last: GlobalPosition,
     groups: Slab<Group<M>>,
@@ -150,6 +152,7 @@ impl<M: Member> Hub<M> {
     ) -> Self {
         Self {
             generation,
+            purge: Purge::default(),
             last,
             groups: Slab::new(),
             by_key: HashMap::new(),
@@ -183,6 +186,7 @@ impl<M: Member> Hub<M> {
                 self.serials += 1;
                 let query = Arc::new(Query {
                     generation: self.generation,
+                    purges: self.purge.count,
                     target: answers::target(&key.feed.target),
                     types: key.types(),
                 });
@@ -389,6 +393,36 @@ impl<M: Member> Hub<M> {
         }
         self.ages.clear();
         self.freed(freed);
+    }
+
+    /// How often what was kept was thrown away.
+    pub(crate) fn purges(&self) -> u64 {
+        self.purge.count
+    }
+
+    /// Throws away the frames of events that were erased or removed meanwhile; whoever had not got
+    /// past them reads the store. Returns whether there was anything to do.
+    pub(crate) fn purge(&mut self, purge: Purge) -> bool {
+        if purge == self.purge {
+            return false;
+        }
+        self.purge = purge;
+        let mut freed = 0;
+        for (_, group) in &mut self.groups {
+            group.query = Arc::new(Query { purges: purge.count, ..(*group.query).clone() });
+            let mut stale = group.log.forget(purge.through);
+            if group.held.first().is_some_and(|event| event.position <= purge.through) {
+                self.metrics.held_events.fetch_sub(group.held.len() as i64, Relaxed);
+                group.held.clear();
+                stale += group.log.restart(self.last).1;
+            }
+            freed += stale;
+            for (_, member) in &group.members {
+                member.wake();
+            }
+        }
+        self.freed(freed);
+        true
     }
 
     /// Begins another life of the log, in which everything through `head` was looked at. Everybody

@@ -53,6 +53,9 @@ pub(crate) struct Metrics {
     pub(crate) broadcasts_refused: AtomicU64,
     pub(crate) broadcast_retries: AtomicU64,
     pub(crate) fetches_refused: AtomicU64,
+    pub(crate) events_removed: AtomicU64,
+    pub(crate) events_erased: AtomicU64,
+    pub(crate) removed_bytes: AtomicU64,
     store: Arc<dyn EventStore>,
 }
 
@@ -73,6 +76,9 @@ impl Metrics {
             broadcasts_refused: AtomicU64::new(0),
             broadcast_retries: AtomicU64::new(0),
             fetches_refused: AtomicU64::new(0),
+            events_removed: AtomicU64::new(0),
+            events_erased: AtomicU64::new(0),
+            removed_bytes: AtomicU64::new(0),
             store,
         })
     }
@@ -284,6 +290,21 @@ impl Collector for Scrape {
                 "tidewire_command_reruns",
                 "Times a command's handler was run again because its stream had moved on",
                 m.commands.reruns.load(Relaxed),
+            ),
+            (
+                "tidewire_events_removed",
+                "Events removed by this process",
+                m.events_removed.load(Relaxed),
+            ),
+            (
+                "tidewire_events_erased",
+                "Events whose payload was erased by this process",
+                m.events_erased.load(Relaxed),
+            ),
+            (
+                "tidewire_removed_bytes",
+                "Bytes of payload and metadata removed or erased by this process",
+                m.removed_bytes.load(Relaxed),
             ),
         ] {
             let counter = ConstCounter::new(value);

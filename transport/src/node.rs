@@ -10,7 +10,7 @@ use std::{
 
 use actix::Addr;
 use tidewire_eventstore::{
-    EventStore, GlobalPosition, Page, Read, ReadError, ReadStart, RecordedEvent, Revision,
+    EventStore, GlobalPosition, Page, Read, ReadError, ReadStart, RecordedEvent, Revision, Target,
 };
 use tidewire_protocol::{Auth, SessionConfig, session::Limits};
 use tokio::{
@@ -26,6 +26,7 @@ use crate::{
     dispatcher::Dispatcher,
     log_view::SharedView,
     metrics::Metrics,
+    retention::Remover,
 };
 
 /// One process.
@@ -42,6 +43,7 @@ pub(crate) struct Node {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) fetches: Fetches,
     pub(crate) commands: Commands,
+    pub(crate) remover: Remover,
     /// What the broadcaster knows of the log.
     pub(crate) log: Arc<SharedView>,
     draining: AtomicBool,
@@ -86,6 +88,7 @@ impl Node {
             metrics,
             fetches,
             commands,
+            remover: Remover::default(),
             log,
             draining: AtomicBool::new(false),
             dispatchers: Mutex::default(),
@@ -180,7 +183,24 @@ impl Node {
         .unwrap_or(Err(ReadError::Unavailable))
     }
 
-    async fn on_runtime<T: Send + 'static>(
+    /// Asks the store where whoever has seen `target` through `after` has to begin instead, if
+    /// they have missed what was removed; on the database's runtime.
+    pub(crate) async fn retained_after(
+        &self,
+        target: Target,
+        after: GlobalPosition,
+    ) -> Result<Option<GlobalPosition>, ReadError> {
+        let store = self.store.clone();
+        self.on_runtime(async move {
+            let found = store.retained_after(target, after);
+            let found = tokio::time::timeout(Duration::from_secs(5), found).await;
+            found.unwrap_or(Err(ReadError::Unavailable))
+        })
+        .await
+        .unwrap_or(Err(ReadError::Unavailable))
+    }
+
+    pub(crate) async fn on_runtime<T: Send + 'static>(
         &self,
         work: impl Future<Output = T> + Send + 'static,
     ) -> Option<T> {

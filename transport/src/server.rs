@@ -18,6 +18,7 @@ use tidewire_eventstore::{EventStore, LogTail, ReadError, TailConfig, TailNews};
 use tokio::{
     runtime::{self, Handle, Runtime},
     sync::mpsc,
+    task::AbortHandle,
     time::{Instant, sleep},
 };
 
@@ -31,6 +32,7 @@ use crate::{
     log_view::{LogView, SharedView},
     metrics::Metrics,
     node::Node,
+    retention,
     websocket::Connection,
 };
 
@@ -206,7 +208,7 @@ impl Builder {
         };
 
         let metrics = Metrics::new(store.clone());
-        let log = LogView::first(found.position, &found.epochs);
+        let log = LogView::first(&found);
         let shared = Arc::new(SharedView::new(&log));
         let mut tail = TailConfig::default();
         tail.head_poll = config.head_poll;
@@ -232,14 +234,16 @@ impl Builder {
             config,
             token,
             store,
-            handle,
+            handle.clone(),
             catch_up,
             broadcaster,
             metrics,
             shared.clone(),
             commands,
         )?);
-        let following = Following { arbiter, shared, runtime };
+        let retention = (!node.config.retention.is_empty())
+            .then(|| handle.spawn(retention::keep(node.clone())).abort_handle());
+        let following = Following { arbiter, shared, retention, runtime };
         Ok(Tidewire { node: web::Data::from(node), following: Arc::new(following) })
     }
 }
@@ -267,12 +271,17 @@ struct Following {
     /// The broadcaster's.
     arbiter: ArbiterHandle,
     shared: Arc<SharedView>,
+    /// Follows the retention policies, where there are any.
+    retention: Option<AbortHandle>,
     runtime: DatabaseRuntime,
 }
 
 impl Following {
-    /// Lets the broadcaster go, and its thread.
+    /// Lets the broadcaster go, and its thread; and what removes by itself.
     fn stop(&self) {
+        if let Some(retention) = &self.retention {
+            retention.abort();
+        }
         self.shared.stop_following();
         self.arbiter.stop();
     }
@@ -310,7 +319,8 @@ impl Tidewire {
         Builder { store, config, token: None, runtime: None, commands }
     }
 
-    /// `/ws`, `/streams/{stream}`, `/commands/{name}`, `/events`, `/healthz`, `/readyz`, `/metrics` and `/sessions`,
+    /// `/ws`, `/streams/{stream}`, `/commands/{name}`, `/events`, `/events/{position}`,
+    /// `/categories/{category}/retention`, `/healthz`, `/readyz`, `/metrics` and `/sessions`,
     /// below no prefix. What an application registers after it, it does not see: register it last,
     /// or put it below a prefix, as in `web::scope("/log").service(tidewire.scope())`.
     pub fn scope(&self) -> Scope {

@@ -94,6 +94,14 @@ impl SessionActor {
                 };
                 ctx.spawn(answered.into_actor(self));
             }
+            Output::CheckRemoved { sub, target, after } => {
+                let answered = async move {
+                    let first = node.retained_after(answers::target(&target), after).await;
+                    let first = first.map_err(|error| read_error(&error));
+                    session.handle(Input::RemovedChecked { sub, first });
+                };
+                ctx.spawn(answered.into_actor(self));
+            }
             Output::Command { id, command } => self.command(id, command, ctx),
             Output::Claim { sub, .. } => {
                 let claimed = Err(ErrorCode::Unsupported.into());

@@ -74,6 +74,15 @@ impl ShortLog {
         Some(entry.frame.len())
     }
 
+    /// Forgets the entries with anything up to and including `through`; returns their size in bytes.
+    pub(crate) fn forget(&mut self, through: GlobalPosition) -> usize {
+        let mut bytes = 0;
+        while self.entries.front().is_some_and(|entry| entry.first <= through) {
+            bytes += self.evict().unwrap_or(0);
+        }
+        bytes
+    }
+
     /// Forgets everything, and everything up to `floor` that it was not even shown. Returns the
     /// number of entries and of bytes that were forgotten.
     pub(crate) fn restart(&mut self, floor: GlobalPosition) -> (usize, usize) {
