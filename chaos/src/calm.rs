@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use tokio::time::sleep;
 
 use crate::{
+    audience::Audience,
     content::{Expected, New, PROBED_STREAM},
     http::{self, Told},
     ledger::Outcome,
@@ -21,6 +22,8 @@ use crate::{
 pub(crate) const SETTLE: Duration = Duration::from_secs(60);
 /// How long the append of a probe may take.
 const APPEND: Duration = Duration::from_secs(3);
+/// How long a consumer's checkpoint may take to be where the log ends.
+const CHECKPOINT: Duration = Duration::from_secs(30);
 /// Probes after each storm.
 const PROBES: u64 = 8;
 /// Between two looks at a condition.
@@ -85,6 +88,7 @@ pub(crate) async fn check(world: &World, log: &mut Log, random: &mut Random) -> 
         }
     }
     read(world, log).await?;
+    checkpoints(world, log.head()).await;
     for one in world.audience() {
         if let Some(wrong) = one.check(log) {
             world.ledger.violation(format!("the {} {wrong}", one.name()));
@@ -92,6 +96,28 @@ pub(crate) async fn check(world: &World, log: &mut Log, random: &mut Random) -> 
     }
     world.pause_writers(false);
     Ok(took)
+}
+
+/// Waits until every consumer's checkpoint is where the log ends.
+async fn checkpoints(world: &World, head: u64) {
+    let began_at = Instant::now();
+    for consumer in &world.consumers {
+        loop {
+            let checkpoint = consumer.checkpoint(world.servers[0].address).await;
+            if checkpoint.is_some_and(|checkpoint| checkpoint >= head) {
+                break;
+            }
+            if began_at.elapsed() > CHECKPOINT || world.ledger.violations().1 > 0 {
+                world.ledger.violation(format!(
+                    "the consumer {} has everything through {head}, and its checkpoint is \
+                     {checkpoint:?}",
+                    consumer.name()
+                ));
+                return;
+            }
+            sleep(LOOK * 10).await;
+        }
+    }
 }
 
 /// Reads what the log has gained, and holds it against what the writers were told.

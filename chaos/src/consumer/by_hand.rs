@@ -1,4 +1,4 @@
-//! One member of a consumer: a session by hand that takes, has the effect, and acknowledges.
+//! A member by hand: a session that takes, has the effect, and acknowledges.
 
 use std::{
     collections::HashMap,
@@ -13,9 +13,9 @@ use tokio::{
     time::{Duration, Instant, sleep, sleep_until},
 };
 
-use super::{OURS, State};
+use super::{OURS, State, Wish, wish};
 use crate::{
-    content::{Seen, WireEvent},
+    content::WireEvent,
     random::Random,
     reader::Order,
     session::{Message, Session},
@@ -32,29 +32,6 @@ enum End {
     /// Another member holds the consumer now.
     Taken,
     Stopped,
-}
-
-/// What a member makes of an event. It depends on the event alone, so that it is the same for
-/// whichever member is given it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wish {
-    Effect,
-    /// To be given it again, the first time.
-    Retry,
-    Park,
-    Skip,
-    /// It crashes.
-    Poison,
-}
-
-fn wish(event: &Seen, attempt: u32, is_poison: bool) -> Wish {
-    match event.content % 400 {
-        _ if is_poison => Wish::Poison,
-        0..4 if attempt == 1 => Wish::Retry,
-        4 => Wish::Park,
-        5 => Wish::Skip,
-        _ => Wish::Effect,
-    }
 }
 
 /// What a session knows of its subscription.
@@ -207,9 +184,7 @@ impl Work<'_> {
         let (attempt, is_poison) = (event.attempt, event.is_poison());
         let event = event.seen();
         let position = event.position;
-        if attempt > super::ATTEMPTS_MAX {
-            self.state.violation(&format!("was given {position} for the {attempt}th time"));
-        }
+        self.state.given(position, attempt);
         // The crash comes between taking the event and its effect, or between that and the ack.
         let crashes_now = self.crash.is_some_and(|(left, _)| left == 0);
         self.crash = self.crash.map(|(left, due)| (left.saturating_sub(1), due));
