@@ -10,10 +10,12 @@
 //! Nothing here knows a session or a clock of the caller's: leases run by the clock of whoever
 //! keeps the data.
 
-#[cfg(feature = "sqlite")]
-pub(crate) mod absent;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub(crate) mod batch;
 mod error;
 mod info;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub(crate) mod kept;
 pub(crate) mod progress;
 pub(crate) mod shares;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]

@@ -154,6 +154,36 @@ async fn pages_find_their_first_event_by_an_index() {
         ),
         (include_str!("../src/sqlite/sql/find_command.sql"), "commands_by_key (name=? AND key=?)"),
         (include_str!("../src/sqlite/sql/load_revisions.sql"), "events_by_stream (stream=?)"),
+        (include_str!("../src/sqlite/sql/list_consumers.sql"), "PRIMARY KEY (name>?"),
+        (include_str!("../src/sqlite/sql/look_at_consumers.sql"), "PRIMARY KEY (name=?"),
+        (
+            include_str!("../src/sqlite/sql/list_parked.sql"),
+            "PRIMARY KEY (consumer=? AND position>?",
+        ),
+        (
+            include_str!("../src/sqlite/sql/find_replays.sql"),
+            "consumer_parked_replaying (consumer=? AND partition=?",
+        ),
+        (
+            include_str!("../src/sqlite/sql/find_held.sql"),
+            "PRIMARY KEY (consumer=? AND partition=?",
+        ),
+        (
+            include_str!("../src/sqlite/sql/save_progress.sql"),
+            "PRIMARY KEY (consumer=? AND partition=?",
+        ),
+        (
+            include_str!("../src/sqlite/sql/renew_leases.sql"),
+            "PRIMARY KEY (consumer=? AND member=?",
+        ),
+        (
+            include_str!("../src/sqlite/sql/find_parked.sql"),
+            "PRIMARY KEY (consumer=? AND position=?",
+        ),
+        (
+            include_str!("../src/sqlite/sql/unpark_events.sql"),
+            "PRIMARY KEY (consumer=? AND position=?",
+        ),
     ] {
         let explain = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}"));
         let plan: Vec<(i64, i64, i64, String)> =

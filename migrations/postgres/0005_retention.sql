@@ -271,3 +271,19 @@ BEGIN
     RETURN 'appended';
 END
 $$;
+
+-- As before; and a stream whose events were all removed goes on where they ended.
+
+CREATE OR REPLACE FUNCTION tidewire.next_revision(stream text)
+RETURNS bigint
+LANGUAGE plpgsql STABLE
+AS $$
+BEGIN
+    RETURN coalesce(
+        (SELECT max(e.revision) + 1 FROM tidewire.events AS e
+          WHERE e.stream = next_revision.stream),
+        (SELECT r.revision + 1 FROM tidewire.removed_streams AS r
+          WHERE r.stream = next_revision.stream),
+        0);
+END
+$$;

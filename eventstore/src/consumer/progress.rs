@@ -1,8 +1,6 @@
 //! [`Save`]: what one partition has come to, and the rules that hold before any database is asked.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-
-use crate::{ConsumerError, ConsumerName, Fence, GlobalPosition, MemberId, Partition};
+use crate::{ConsumerName, Fence, GlobalPosition, MemberId, Partition};
 
 /// The longest reason that is kept with a parked event, in bytes; what is longer is cut.
 const REASON_BYTES_MAX: usize = 500;
@@ -53,11 +51,6 @@ pub enum Release {
 }
 
 impl Save {
-    /// Whether the save is about parked events.
-    pub(crate) fn changes_parked(&self) -> bool {
-        !self.parked.is_empty() || !self.replayed.is_empty()
-    }
-
     /// The save with texts as every database takes them.
     pub(crate) fn tidied(mut self) -> Self {
         for parked in &mut self.parked {
@@ -80,80 +73,9 @@ pub(crate) fn tidy(text: String, bytes_max: usize) -> String {
     text
 }
 
-/// Divides `saves` into rounds that have each partition at most once, so that a round can be
-/// written at once and the rounds one after the other. Each save comes with its place.
-pub(crate) fn rounds(saves: Vec<Save>) -> Vec<Vec<(usize, Save)>> {
-    let mut next_round = HashMap::new();
-    let mut rounds: Vec<Vec<(usize, Save)>> = Vec::new();
-    for (place, save) in saves.into_iter().enumerate() {
-        let round: &mut usize = next_round.entry((save.name.clone(), save.partition)).or_default();
-        if *round == rounds.len() {
-            rounds.push(Vec::new());
-        }
-        rounds[*round].push((place, save));
-        *round += 1;
-    }
-    rounds
-}
-
-/// Whether a save may be recorded.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    /// It may.
-    Fits,
-    /// Its consumer would have too many parked events.
-    TooMany(ConsumerError),
-}
-
-/// How many parked events the consumers of a batch have, as one save after the other takes effect.
-#[derive(Debug)]
-pub(crate) struct Parking {
-    max: usize,
-    counts: BTreeMap<String, u64>,
-}
-
-impl Parking {
-    /// Consumers that may have `max` each.
-    pub(crate) fn new(max: usize) -> Self {
-        Self { max, counts: BTreeMap::new() }
-    }
-
-    /// A consumer has `count` to begin with.
-    pub(crate) fn begin(&mut self, name: String, count: u64) {
-        self.counts.insert(name, count);
-    }
-
-    /// Judges the next save, and counts it if it fits. `parked` has those of its positions that
-    /// are parked, and is kept up to date.
-    pub(crate) fn judge(&mut self, save: &Save, parked: &mut HashSet<GlobalPosition>) -> Verdict {
-        let positions = || save.parked.iter().map(|parked| &parked.position);
-        let gone = save.replayed.iter().filter(|position| parked.contains(*position)).count();
-        let added = positions()
-            .filter(|position| !parked.contains(*position) || save.replayed.contains(position))
-            .count();
-        let count = self.counts.entry(save.name.as_str().to_owned()).or_default();
-        let next = (*count + added as u64).saturating_sub(gone as u64);
-        if next > *count && next > self.max as u64 {
-            return Verdict::TooMany(ConsumerError::TooManyParked { max: self.max });
-        }
-        *count = next;
-        for position in &save.replayed {
-            parked.remove(position);
-        }
-        parked.extend(positions());
-        Verdict::Fits
-    }
-
-    /// How many each has now.
-    pub(crate) fn counts(&self) -> impl Iterator<Item = (&str, u64)> {
-        self.counts.iter().map(|(name, count)| (name.as_str(), *count))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Release;
 
     fn save(name: &str, checkpoint: u64) -> Save {
         Save {
@@ -167,18 +89,6 @@ mod tests {
             replayed: Vec::new(),
             release: Some(Release::Clean),
         }
-    }
-
-    #[test]
-    fn saves_of_one_partition_keep_their_order_in_rounds_of_their_own() {
-        let saves = vec![save("a", 0), save("b", 1), save("a", 2), save("a", 3), save("b", 4)];
-        let rounds: Vec<Vec<(usize, u64)>> = rounds(saves)
-            .into_iter()
-            .map(|round| {
-                round.into_iter().map(|(place, save)| (place, save.checkpoint.get())).collect()
-            })
-            .collect();
-        assert_eq!(rounds, [vec![(0, 0), (1, 1)], vec![(2, 2), (4, 4)], vec![(3, 3)]]);
     }
 
     #[test]

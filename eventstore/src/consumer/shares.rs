@@ -6,6 +6,11 @@
 
 use crate::{Claim, ConsumerError, MemberId, PARTITIONS, Partition, PartitionSet, Sharing, Target};
 
+/// A lease is renewed when less than this part of it is left, and not at every occasion: a row
+/// that is written every second for each of ten thousand consumers costs more than it tells.
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub(crate) const RENEWED_BELOW: f64 = 0.6;
+
 /// The owners of a group's partitions, by partition.
 pub(crate) type Owners = [Option<MemberId>; PARTITIONS];
 

@@ -9,6 +9,8 @@ use sqlx::{
     AssertSqlSafe, Connection as _, Row as _, SqliteConnection, sqlite::SqliteConnectOptions,
 };
 
+use tokio::sync::Semaphore;
+
 use super::{
     commands,
     error::{away, commit_error},
@@ -31,12 +33,19 @@ pub(super) const FORGET_ROWS_MAX: i64 = 1000;
 pub(super) struct SqliteBackend {
     connect: SqliteConnectOptions,
     connection: Option<SqliteConnection>,
+    /// Whose turn it is to write, of all in this process.
+    turn: Arc<Semaphore>,
     inserts: [Arc<str>; CHUNK_ROWS.len()],
 }
 
 impl SqliteBackend {
-    pub(super) fn new(connection: SqliteConnection, connect: SqliteConnectOptions) -> Self {
-        Self { connect, connection: Some(connection), inserts: CHUNK_ROWS.map(insert_events) }
+    pub(super) fn new(
+        connection: SqliteConnection,
+        connect: SqliteConnectOptions,
+        turn: Arc<Semaphore>,
+    ) -> Self {
+        let inserts = CHUNK_ROWS.map(insert_events);
+        Self { connect, connection: Some(connection), turn, inserts }
     }
 
     async fn write(
@@ -75,7 +84,9 @@ impl Backend for SqliteBackend {
         let Some(connection) = &mut self.connection else {
             return Err(CommitError::Away(Away("not connected".into())));
         };
+        let turn = self.turn.acquire().await.expect("the turns are never closed");
         let result = Self::write(connection, &self.inserts, group).await;
+        drop(turn);
         if let Err(CommitError::Unknown(_) | CommitError::Away(_)) = &result {
             self.connection = None;
         }

@@ -33,6 +33,11 @@ const MIGRATIONS: &[Migration] = &[
         sql: include_str!("../../../migrations/sqlite/0001_log.sql"),
     },
     Migration {
+        version: 3,
+        name: "consumers",
+        sql: include_str!("../../../migrations/sqlite/0003_consumers.sql"),
+    },
+    Migration {
         version: 5,
         name: "retention",
         sql: include_str!("../../../migrations/sqlite/0005_retention.sql"),

@@ -6,6 +6,7 @@
 
 mod append;
 mod commands;
+mod consumers;
 mod error;
 mod migrate;
 mod read;
@@ -15,7 +16,7 @@ use std::{
     fs::{File, TryLockError},
     io,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -23,12 +24,15 @@ use sqlx::{
     Connection as _, SqliteConnection,
     sqlite::{SqliteConnectOptions, SqliteSynchronous},
 };
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
+use self::consumers::SqliteConsumers;
 use crate::{
-    Append, AppendError, BoxFuture, CommandKey, CommandName, CommitFeed, EventStore, Executed,
-    Execution, GlobalPosition, Limits, LogEpoch, LogHead, Page, PendingAppend, PendingExecution,
-    Read, ReadError, Removal, RemoveError, Removed, StoreStats, Target, Timestamp, writer::Writer,
+    Append, AppendError, BoxFuture, CommandKey, CommandName, CommitFeed, ConsumerStore, EventStore,
+    Executed, Execution, GlobalPosition, Limits, LogEpoch, LogHead, Page, PendingAppend,
+    PendingExecution, Read, ReadError, Removal, RemoveError, Removed, StoreStats, Target,
+    Timestamp, writer::Writer,
 };
 
 pub use error::OpenError;
@@ -85,6 +89,7 @@ pub struct SqliteStore {
     path: PathBuf,
     writer: Writer,
     reader: read::Reader,
+    consumers: Arc<SqliteConsumers>,
     connect: SqliteConnectOptions,
     /// Held by the process that serves the file, until the store is closed.
     serve_lock: Mutex<Option<File>>,
@@ -114,9 +119,13 @@ impl SqliteStore {
         let mut connection = migrate::open(&connect, &path, options.busy_timeout).await?;
         migrate::run(&mut connection, &path).await?;
         let reader = read::Reader::new(&connect, options.readers_max);
-        let backend = append::SqliteBackend::new(connection, connect.clone());
+        let turn = Arc::new(Semaphore::new(1));
+        let consumers =
+            Arc::new(SqliteConsumers::new(&connect, options.limits.clone(), Arc::clone(&turn)));
+        let backend = append::SqliteBackend::new(connection, connect.clone(), turn);
         let writer = Writer::start(backend, options.limits);
-        Ok(Self { path, writer, reader, connect, serve_lock: Mutex::new(serve_lock) })
+        let serve_lock = Mutex::new(serve_lock);
+        Ok(Self { path, writer, reader, consumers, connect, serve_lock })
     }
 
     /// The file that holds the log.
@@ -174,8 +183,8 @@ impl EventStore for SqliteStore {
         })
     }
 
-    fn consumers(&self) -> std::sync::Arc<dyn crate::ConsumerStore> {
-        std::sync::Arc::new(crate::consumer::absent::AbsentConsumers)
+    fn consumers(&self) -> Arc<dyn ConsumerStore> {
+        Arc::clone(&self.consumers) as _
     }
 
     fn remove(&self, removal: Removal) -> BoxFuture<'_, Result<Removed, RemoveError>> {
@@ -200,6 +209,7 @@ impl EventStore for SqliteStore {
         Box::pin(async {
             self.writer.close().await;
             self.reader.close().await;
+            self.consumers.close().await;
             // Dropping the file gives up the lock.
             self.serve_lock.lock().unwrap_or_else(PoisonError::into_inner).take();
         })

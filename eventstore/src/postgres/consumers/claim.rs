@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::{Failure, Shared, acquire, keep, number, position};
 use crate::{
     Claim, Claimed, ClaimedPartition, ConsumerError, ConsumerName, Fence, MemberId, NODE_BYTES_MAX,
-    PARTITIONS, Partition, PartitionSet, Sharing,
+    Partition, PartitionSet, Sharing,
     consumer::{
         progress::tidy,
         shares::{self, Owners, Shares},
@@ -139,17 +139,10 @@ async fn shares_of(
 ) -> Result<(Vec<MemberId>, Owners), Failure> {
     let row = sqlx::query(READ_SHARES).bind(name.as_str()).fetch_one(&mut *connection).await?;
     let members: Vec<Uuid> = row.try_get(0)?;
-    Ok((members.into_iter().map(MemberId::from).collect(), owners(row.try_get(1)?)?))
-}
-
-/// The owners of a group's partitions, from a row that has them in order.
-pub(super) fn owners(owners: Vec<Option<Uuid>>) -> Result<Owners, Failure> {
+    let owners: Vec<Option<Uuid>> = row.try_get(1)?;
     let owners: Vec<_> = owners.into_iter().map(|owner| owner.map(MemberId::from)).collect();
-    let count = owners.len();
-    Owners::try_from(owners).map_err(|_| {
-        debug_assert_ne!(count, PARTITIONS);
-        text::Unreadable::new("a group's partitions").into()
-    })
+    let owners = Owners::try_from(owners).map_err(|_| text::Unreadable::new("a group's shares"))?;
+    Ok((members.into_iter().map(MemberId::from).collect(), owners))
 }
 
 async fn take(

@@ -1,96 +1,22 @@
 //! Leases, shares and replays: one round trip, and a second one where there are replays to tell.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, atomic::Ordering},
-};
+use std::collections::HashMap;
 
 use sqlx::{PgConnection, Row as _, postgres::PgRow};
 use uuid::Uuid;
 
-use super::{
-    Failure, Shared, acquire,
-    claim::{fence, owners},
-    number, position,
-};
+use super::{Failure, Shared, acquire, claim::fence, number, position};
 use crate::{
-    ConsumerName, Fence, GlobalPosition, Holding, Kept, MemberId, PARTITIONS, Partition,
-    REPLAYS_TOLD_MAX, ReadError, Sharing,
+    ConsumerName, Fence, GlobalPosition, Holding, Kept, MemberId, Partition, REPLAYS_TOLD_MAX,
     consumer::{
-        shares::{Owners, Shares},
+        kept::{self, Found},
+        shares::RENEWED_BELOW,
         text,
     },
 };
 
 const KEEP_CONSUMERS: &str = include_str!("../sql/keep_consumers.sql");
 const TELL_REPLAYS: &str = include_str!("../sql/tell_replays.sql");
-
-/// A lease is renewed when less than this part of it is left, and not at every occasion: a row
-/// that is written every second for each of ten thousand consumers costs more than it tells.
-const RENEWED_BELOW: f64 = 0.6;
-
-/// Knows whether replays have to be told again: what an answer that got lost had told, nobody
-/// knows of.
-pub(super) struct Doubt {
-    shared: Arc<Shared>,
-    /// Whether an earlier answer was lost.
-    pub(super) again: bool,
-    answered: bool,
-}
-
-impl Doubt {
-    pub(super) fn begin(shared: Arc<Shared>) -> Self {
-        let again = shared.replays_in_doubt.swap(false, Ordering::SeqCst);
-        Self { shared, again, answered: false }
-    }
-
-    pub(super) fn answered<T>(mut self, answer: Result<T, ReadError>) -> Result<T, ReadError> {
-        self.answered = answer.is_ok();
-        answer
-    }
-}
-
-impl Drop for Doubt {
-    fn drop(&mut self) {
-        if !self.answered {
-            self.shared.replays_in_doubt.store(true, Ordering::SeqCst);
-        }
-    }
-}
-
-/// A consumer, as a keep finds it.
-struct Found {
-    sharing: Sharing,
-    members: Vec<MemberId>,
-    owners: Vec<Option<Uuid>>,
-    fences: Vec<i64>,
-    replays: bool,
-}
-
-impl Found {
-    fn new(row: &PgRow) -> Result<Self, Failure> {
-        let members: Vec<Uuid> = row.try_get(2)?;
-        Ok(Self {
-            sharing: text::read_sharing(row.try_get(1)?)?,
-            members: members.into_iter().map(MemberId::from).collect(),
-            owners: row.try_get(3)?,
-            fences: row.try_get(4)?,
-            replays: row.try_get(5)?,
-        })
-    }
-
-    /// Whether everything of the holding is still the member's.
-    fn is_held(&self, holding: &Holding) -> bool {
-        let member = holding.member.as_uuid();
-        self.members.binary_search(&holding.member).is_ok()
-            && holding.partitions.iter().all(|(partition, held)| {
-                let place = usize::from(partition.get());
-                let owner = self.owners.get(place).copied().flatten();
-                self.fences.get(place).copied().map(fence) == Some(*held)
-                    && owner.is_none_or(|owner| owner == member)
-            })
-    }
-}
 
 pub(super) async fn keep(
     shared: &Shared,
@@ -102,40 +28,12 @@ pub(super) async fn keep(
     }
     let mut connection = acquire(&shared.progress).await?;
     let found = look(&mut connection, shared, &held, again).await?;
-    let mut kept = Vec::with_capacity(held.len());
-    let mut groups: HashMap<&ConsumerName, Owners> = HashMap::new();
-    for holding in &held {
-        let found = found.get(holding.name.as_str()).filter(|found| found.is_held(holding));
-        let rebalance = match found {
-            Some(group) if group.sharing == Sharing::Group => {
-                if !groups.contains_key(&holding.name) {
-                    groups.insert(&holding.name, owners(group.owners.clone())?);
-                }
-                let owners = groups.get(&holding.name).unwrap_or(&[None; PARTITIONS]);
-                Shares { members: &group.members, owners }.are_to_change_for(holding.member)
-            }
-            _ => false,
-        };
-        kept.push(Kept { lost: found.is_none(), rebalance, replays: Vec::new() });
-    }
-    let mut told = Vec::new();
-    let mut of = Vec::new();
-    for (index, (holding, kept)) in held.iter().zip(&kept).enumerate() {
-        if !kept.lost && found.get(holding.name.as_str()).is_some_and(|found| found.replays) {
-            for (partition, fence) in &holding.partitions {
-                told.push((&holding.name, *partition, *fence));
-                of.push((index, *partition));
-            }
-        }
-    }
-    if told.is_empty() {
-        return Ok(kept);
-    }
-    let telling = tell_replays(&mut connection, &told, again);
-    for (place, position, attempts) in shared.server.within(telling).await? {
-        if let Some((index, partition)) = of.get(place).copied() {
-            kept[index].replays.push((partition, position, attempts));
-        }
+    let (mut kept, told) = kept::judge(&held, &found)?;
+    if !told.is_empty() {
+        let claims: Vec<_> =
+            told.iter().map(|told| (told.name, told.partition, told.fence)).collect();
+        let telling = tell_replays(&mut connection, &claims, again);
+        kept::add_replays(&mut kept, &told, shared.server.within(telling).await?);
     }
     Ok(kept)
 }
@@ -158,7 +56,20 @@ async fn look(
         .bind(lease * RENEWED_BELOW)
         .bind(again);
     let rows = shared.server.within(query.fetch_all(connection)).await?;
-    rows.iter().map(|row| Ok((row.try_get(0)?, Found::new(row)?))).collect()
+    rows.iter().map(|row| Ok((row.try_get(0)?, decode(row)?))).collect()
+}
+
+fn decode(row: &PgRow) -> Result<Found, Failure> {
+    let members: Vec<Uuid> = row.try_get(2)?;
+    let owners: Vec<Option<Uuid>> = row.try_get(3)?;
+    let fences: Vec<i64> = row.try_get(4)?;
+    Ok(Found {
+        sharing: text::read_sharing(row.try_get(1)?)?,
+        members: members.into_iter().map(MemberId::from).collect(),
+        owners: owners.into_iter().map(|owner| owner.map(MemberId::from)).collect(),
+        fences: fences.into_iter().map(fence).collect(),
+        replays: row.try_get(5)?,
+    })
 }
 
 /// Notes and returns the replays that claims are to be told, each with the place of its claim, in

@@ -22,6 +22,7 @@ use super::{
 use crate::{
     BoxFuture, Claim, Claimed, ConsumerError, ConsumerInfo, ConsumerName, ConsumerStore,
     GlobalPosition, Holding, Kept, Limits, MemberId, ParkedPage, Positions, ReadError, Save,
+    consumer::kept::Doubt,
 };
 
 /// The consumers of a log in PostgreSQL.
@@ -39,7 +40,7 @@ struct Shared {
     /// For saves and leases.
     progress: PgPool,
     /// Whether an answer that told of replays may have been lost.
-    replays_in_doubt: AtomicBool,
+    replays_in_doubt: Arc<AtomicBool>,
 }
 
 /// Why a statement about consumers did not do what it was to do.
@@ -98,7 +99,7 @@ impl PostgresConsumers {
             progress: server.write_pool(1),
             server,
             limits,
-            replays_in_doubt: AtomicBool::new(false),
+            replays_in_doubt: Arc::default(),
         };
         Self { shared: Arc::new(shared), runtime: Handle::current() }
     }
@@ -160,7 +161,7 @@ impl ConsumerStore for PostgresConsumers {
     }
 
     fn keep(&self, held: Vec<Holding>) -> BoxFuture<'_, Result<Vec<Kept>, ReadError>> {
-        let doubt = keep::Doubt::begin(Arc::clone(&self.shared));
+        let doubt = Doubt::begin(&self.shared.replays_in_doubt);
         let shared = Arc::clone(&self.shared);
         let again = doubt.again;
         let kept = self.on_runtime(async move { Ok(keep::keep(&shared, held, again).await?) });

@@ -8,7 +8,7 @@ use super::{Failure, Shared, acquire, number, position};
 use crate::{
     ConsumerError, GlobalPosition, Release, Save,
     consumer::{
-        progress::{self, Parking, Verdict},
+        batch::{self, Parking, Verdict},
         text,
     },
 };
@@ -33,7 +33,7 @@ pub(super) async fn save(
         return Ok(answers);
     }
     let parks = saves.iter().any(Save::changes_parked);
-    let rounds = progress::rounds(saves.into_iter().map(Save::tidied).collect());
+    let rounds = batch::rounds(saves.into_iter().map(Save::tidied).collect());
     let mut connection = acquire(&shared.progress).await?;
     match rounds.as_slice() {
         [round] if !parks => {

@@ -56,7 +56,8 @@ pub struct GrantedPartition {
 /// What the log has to remember of a subscription to a consumer.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Progress {
-    /// Each partition that the session holds.
+    /// To save: the partitions that have changed. To release: all that the session holds. In the
+    /// order of their numbers.
     pub partitions: Vec<PartitionProgress>,
 }
 

@@ -27,19 +27,11 @@ pub(super) struct History {
     pub(super) expected: bool,
     /// The number of its last sending alone, if there was one.
     pub(super) sending: Option<u64>,
-    /// What an ack has to show before it covers this event.
-    pub(super) proof: Option<Proof>,
+    /// The highest position told when it was sent out of order. It may meet an ack on its way
+    /// that was said before, so an ack covers it only if it names what was told later, or this
+    /// very event.
+    pub(super) late: Option<GlobalPosition>,
     pub(super) place: Place,
-}
-
-/// An event that came back to the client may meet an ack on its way that was said before. So an
-/// ack covers it only if it names a position that the client cannot have named earlier.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Proof {
-    /// The highest position told when the event was sent: what is beyond it came later.
-    pub(super) beyond: GlobalPosition,
-    /// The number of that sending: what was sent later under its own position proves it, too.
-    pub(super) sending: u64,
 }
 
 /// Where an event is.

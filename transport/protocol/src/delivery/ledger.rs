@@ -31,6 +31,8 @@ const READ_AGAIN: Duration = Duration::from_secs(1);
 /// Something to do for a subscription.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Effect {
+    /// Tell the client that its wish for a retry has arrived.
+    Retrying(Vec<GlobalPosition>),
     /// Tell the client that these events were put aside.
     Parked { positions: Vec<GlobalPosition>, reason: String },
     /// Save a consumer's progress.
@@ -213,6 +215,9 @@ impl Ledger {
             self.window.get(*position).is_some_and(|entry| !waits || !entry.is_away())
         };
         let (named, unknown): (Vec<_>, Vec<_>) = named.into_iter().partition(known);
+        if waits {
+            self.withdraw_after_settled(&unknown, now);
+        }
         if named.is_empty() {
             return unknown;
         }
@@ -220,9 +225,16 @@ impl Ledger {
             NackAction::Retry { delay } => {
                 let reason = nack.reason.as_deref().unwrap_or(ATTEMPTS_SPENT);
                 let due = now.checked_add(delay).unwrap_or(now);
+                effects.push(Effect::Retrying(named.clone()));
                 self.retry(&named, due, reason, config, now, effects);
             }
             NackAction::Park => {
+                for position in &named {
+                    // What the client has is being attempted; what waits has been charged.
+                    if self.window.get(*position).is_some_and(|entry| !entry.is_away()) {
+                        self.window.charge(*position);
+                    }
+                }
                 self.park(&named, nack.reason.as_deref().unwrap_or(NO_REASON), effects);
             }
             NackAction::Skip => {
@@ -233,6 +245,18 @@ impl Ledger {
             NackAction::Stop => effects.push(Effect::End(ErrorCode::Stopped)),
         }
         unknown
+    }
+
+    /// A client may give back an event that is settled: by the end of its attempts, of which it
+    /// has not heard yet, or by an ack of its own before the event came once more. It has dropped
+    /// later events all the same; which ones cannot be told any more, so all of them come again.
+    fn withdraw_after_settled(&mut self, unknown: &[GlobalPosition], now: Instant) {
+        let settled = |position: &&GlobalPosition| {
+            **position <= self.window.told() && self.window.get(**position).is_none()
+        };
+        if let Some(lowest) = unknown.iter().find(settled) {
+            self.window.withdraw_all_after(*lowest, now);
+        }
     }
 
     fn retry(

@@ -13,7 +13,7 @@ use tidewire_eventstore::{GlobalPosition, StreamHash};
 
 use super::{
     EventRef,
-    entry::{Entry, Place, Proof},
+    entry::{Entry, Place},
 };
 
 /// An empty window keeps no more room than this.
@@ -177,14 +177,10 @@ impl Window {
         {
             settled(self.entries.pop_front().expect("there is a first one").into());
         }
-        let proof = |entry: &Entry| entry.history().and_then(|history| history.proof);
-        let named = self.get(position).filter(|entry| !entry.is_away()).and_then(proof);
         let covered = |entry: &Entry| {
-            !entry.is_away()
-                && proof(entry).is_none_or(|needed| {
-                    position > needed.beyond
-                        || named.is_some_and(|named| named.sending >= needed.sending)
-                })
+            let late = entry.history().and_then(|history| history.late);
+            let shown = late.is_none_or(|told| position > told || position == entry.position);
+            shown && !entry.is_away()
         };
         let end = self.entries.partition_point(|entry| entry.position <= position);
         for at in (0..end).rev() {
@@ -225,10 +221,29 @@ impl Window {
         stream: StreamHash,
         now: Instant,
     ) {
+        self.withdraw_where(position, now, |entry| entry.stream == stream);
+    }
+
+    /// Takes back everything that is with the client after `position`.
+    pub(super) fn withdraw_all_after(&mut self, position: GlobalPosition, now: Instant) {
+        self.withdraw_where(position, now, |_| true);
+    }
+
+    fn withdraw_where(
+        &mut self,
+        position: GlobalPosition,
+        now: Instant,
+        which: impl Fn(&Entry) -> bool,
+    ) {
         let from = self.entries.partition_point(|entry| entry.position <= position);
         for at in from..self.entries.len() {
-            if self.entries[at].stream == stream && !self.entries[at].is_away() {
-                self.withdraw(at, now);
+            if !which(&self.entries[at]) {
+                continue;
+            }
+            match self.entries[at].place() {
+                Place::Client | Place::Overdue { .. } => self.withdraw(at, now),
+                // What was about to be sent has to wait as well.
+                place @ Place::Away { .. } => self.put(at, place.with_reading(false)),
             }
         }
     }
@@ -289,7 +304,7 @@ impl Window {
         history.sending = Some(sending);
         history.expected = false;
         if away {
-            history.proof = Some(Proof { beyond: told, sending });
+            history.late = Some(told);
         }
         self.told = self.told.max(position);
         Some(self.entries[at].charges().saturating_add(1))
@@ -335,3 +350,7 @@ impl Window {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "window_tests.rs"]
+mod tests;

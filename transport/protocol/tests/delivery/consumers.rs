@@ -91,10 +91,10 @@ fn charges_are_remembered_and_parked_events_until_they_are_saved() {
     scene.deliver(&[(41, "a"), (42, "b"), (43, "c")]);
     scene.retry(&[41]);
     scene.nack(&[42], r#""action":"park","reason":"no""#);
-    assert_eq!(scene.pass(secs(1)), ["save p0@40 41#1 parked 42#0: no"]);
+    assert_eq!(scene.pass(secs(1)), ["save p0@40 41#1 parked 42#1: no"]);
     let saved = Err(ErrorCode::Unavailable.into());
     assert_eq!(scene.hand_in(Input::Saved { sub: SUB, saved }), NOTHING);
-    assert_eq!(scene.pass(secs(1)), ["save p0@40 41#1 parked 42#0: no"]);
+    assert_eq!(scene.pass(secs(1)), ["save p0@40 41#1 parked 42#1: no"]);
     scene.hand_in(Input::Saved { sub: SUB, saved: Ok(()) });
     scene.ack(41);
     assert_eq!(scene.pass(secs(1)), ["save p0@42"]);
@@ -236,7 +236,7 @@ fn one_event_at_a_time_goes_on_while_another_waits_for_its_retry() {
     scene.claim(r#""billing""#);
     scene.grant(GrantedPartition { unclean: true, ..whole(40) });
     scene.deliver(&[(41, "a")]);
-    scene.nack(&[41], r#""action":"retry","delay_ms":1000"#);
+    scene.retry_in(&[41], 1000);
     assert_eq!(scene.room(), 1);
     scene.deliver(&[(42, "b")]);
     assert_eq!(scene.room(), 0);

@@ -7,3 +7,4 @@ mod consumers;
 mod groups;
 mod nacks;
 mod scene;
+mod world;
