@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::RetentionPolicy;
+
 /// What the transport is told to do and to refuse. `Default` is what the documentation states.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -72,9 +74,27 @@ pub struct Config {
     pub fetch_reads_max: usize,
     /// `fetch` and `GET` reads that may wait; one more is refused as overloaded. Default: 256.
     pub fetch_queue_max: usize,
+    /// Commands that are carried out at once; more wait. Default: 64.
+    pub commands_running_max: usize,
+    /// Commands that may wait; one more is refused as overloaded. Default: 256.
+    pub commands_queue_max: usize,
+    /// How long a command's handler may take, each time it is run. Default: 10 s.
+    #[serde(with = "millis")]
+    pub command_timeout: Duration,
+    /// The largest answer of a command, in bytes; the store has a limit of its own, which is the
+    /// same. Default: 256 KiB.
+    pub command_answer_bytes_max: usize,
+    /// Threads of the runtime that commands' handlers run on, where there are any. Default: 2.
+    pub command_threads: usize,
     /// Between looks at the store's head for commits that nobody announced. Default: 500 ms.
     #[serde(with = "millis")]
     pub head_poll: Duration,
+    /// What this node removes by itself, at the start and then every
+    /// [`Self::retention_interval`]. Default: nothing.
+    pub retention: Vec<RetentionPolicy>,
+    /// Between two times that [`Self::retention`] is seen to. Default: 10 minutes.
+    #[serde(with = "millis")]
+    pub retention_interval: Duration,
     /// Threads of the runtime that talks to the database, where the transport makes it. Default: 2.
     pub database_threads: usize,
 }
@@ -105,7 +125,14 @@ impl Default for Config {
             catch_up_reads_max: 4,
             fetch_reads_max: 4,
             fetch_queue_max: 256,
+            commands_running_max: 64,
+            commands_queue_max: 256,
+            command_timeout: Duration::from_secs(10),
+            command_answer_bytes_max: 256 << 10,
+            command_threads: 2,
             head_poll: Duration::from_millis(500),
+            retention: Vec::new(),
+            retention_interval: Duration::from_secs(600),
             database_threads: 2,
         }
     }
@@ -124,7 +151,9 @@ impl Config {
             ("pong_timeout", self.pong_timeout),
             ("progress_timeout", self.progress_timeout),
             ("heartbeat_interval", self.heartbeat_interval),
+            ("command_timeout", self.command_timeout),
             ("head_poll", self.head_poll),
+            ("retention_interval", self.retention_interval),
         ];
         let limits = [
             ("sessions_max", self.sessions_max),
@@ -136,6 +165,9 @@ impl Config {
             ("write_bytes_max", self.write_bytes_max),
             ("catch_up_reads_max", self.catch_up_reads_max),
             ("fetch_reads_max", self.fetch_reads_max),
+            ("commands_running_max", self.commands_running_max),
+            ("command_answer_bytes_max", self.command_answer_bytes_max),
+            ("command_threads", self.command_threads),
             ("database_threads", self.database_threads),
         ];
         let duration = durations.iter().find(|(_, value)| value.is_zero()).map(|(name, _)| *name);

@@ -136,6 +136,10 @@ impl Feed {
                         }
                     }
                 }
+                // It holds what was erased or removed since.
+                Source::Page { page, .. } if page.purges() != worker.hub.borrow().purges() => {
+                    self.source = Source::Seeking;
+                }
                 Source::Page { page, next } => match page.frames.get(*next) {
                     Some(entry) => {
                         let frame = page.seam(&self.key, entry, self.position);

@@ -14,14 +14,14 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use slab::Slab;
-use tidewire_eventstore::{EventType, GlobalPosition, RecordedEvent};
+use tidewire_eventstore::{ERASED_TYPE, EventType, GlobalPosition, RecordedEvent, plant::Plant};
 use tidewire_protocol::{FeedSpec, Sub, codec::json};
 
 use crate::{
     answers,
     catch_up::Query,
     interest::{GroupId, Interest},
-    log_view::Generation,
+    log_view::{Generation, Purge},
     metrics::WorkerMetrics,
     short_log::{Cursor, Entry, Next, ShortLog},
 };
@@ -45,16 +45,22 @@ pub(crate) struct GroupKey {
 }
 
 impl GroupKey {
-    /// Whether an event of the target passes the filter.
+    /// Whether an event of the target is for the group's members: it was not removed, and passes
+    /// the filter. The notice of an erasure passes every filter, for whoever was given the event
+    /// before.
     pub(crate) fn lets_through(&self, event: &RecordedEvent) -> bool {
-        self.feed.filter.as_ref().is_none_or(|filter| filter.matches(event))
+        !event.is_removed()
+            && (event.is_erasure()
+                || self.feed.filter.as_ref().is_none_or(|filter| filter.matches(event)))
     }
 
     /// The only types that can pass, so that the store need not read others; empty means any.
     fn types(&self) -> Vec<EventType> {
         let only = self.feed.filter.as_ref().and_then(|filter| filter.only_types());
+        let Some(only) = only else { return Vec::new() };
         // A type that is not a name can be no event's: the filter itself refuses all events then.
-        only.into_iter().flatten().filter_map(|name| EventType::recorded(name).ok()).collect()
+        let names = only.into_iter().chain([ERASED_TYPE]);
+        names.filter_map(|name| EventType::recorded(name).ok()).collect()
     }
 
     /// How long an event may wait for others.
@@ -119,6 +125,8 @@ pub(crate) struct Held {
 pub(crate) struct Hub<M> {
     /// The life of the log that all of this is of.
     generation: Generation,
+    /// What was thrown away last.
+    purge: Purge,
     /// Everything through this position was looked at.
     last: GlobalPosition,
     groups: Slab<Group<M>>,
@@ -144,6 +152,7 @@ impl<M: Member> Hub<M> {
     ) -> Self {
         Self {
             generation,
+            purge: Purge::default(),
             last,
             groups: Slab::new(),
             by_key: HashMap::new(),
@@ -177,6 +186,7 @@ impl<M: Member> Hub<M> {
                 self.serials += 1;
                 let query = Arc::new(Query {
                     generation: self.generation,
+                    purges: self.purge.count,
                     target: answers::target(&key.feed.target),
                     types: key.types(),
                 });
@@ -264,7 +274,8 @@ impl<M: Member> Hub<M> {
             self.skip_to(first.position.previous());
         }
         self.last = last.position;
-        if self.interest.is_empty() {
+        let skipped = Plant::SkippedBatch.is_active() && last.position.get() % 64 == 0;
+        if self.interest.is_empty() || skipped {
             return Vec::new();
         }
 
@@ -356,6 +367,9 @@ impl<M: Member> Hub<M> {
             });
             rest = &rest[taken..];
         }
+        if Plant::LostWakeUp.is_active() && events[0].position.get() % 5 == 0 {
+            return;
+        }
         for (_, member) in &group.members {
             member.wake();
         }
@@ -379,6 +393,36 @@ impl<M: Member> Hub<M> {
         }
         self.ages.clear();
         self.freed(freed);
+    }
+
+    /// How often what was kept was thrown away.
+    pub(crate) fn purges(&self) -> u64 {
+        self.purge.count
+    }
+
+    /// Throws away the frames of events that were erased or removed meanwhile; whoever had not got
+    /// past them reads the store. Returns whether there was anything to do.
+    pub(crate) fn purge(&mut self, purge: Purge) -> bool {
+        if purge == self.purge {
+            return false;
+        }
+        self.purge = purge;
+        let mut freed = 0;
+        for (_, group) in &mut self.groups {
+            group.query = Arc::new(Query { purges: purge.count, ..(*group.query).clone() });
+            let mut stale = group.log.forget(purge.through);
+            if group.held.first().is_some_and(|event| event.position <= purge.through) {
+                self.metrics.held_events.fetch_sub(group.held.len() as i64, Relaxed);
+                group.held.clear();
+                stale += group.log.restart(self.last).1;
+            }
+            freed += stale;
+            for (_, member) in &group.members {
+                member.wake();
+            }
+        }
+        self.freed(freed);
+        true
     }
 
     /// Begins another life of the log, in which everything through `head` was looked at. Everybody

@@ -9,7 +9,9 @@ use std::{
 };
 
 use actix::Addr;
-use tidewire_eventstore::{EventStore, GlobalPosition, Page, Read, ReadError};
+use tidewire_eventstore::{
+    EventStore, GlobalPosition, Page, Read, ReadError, ReadStart, RecordedEvent, Revision, Target,
+};
 use tidewire_protocol::{Auth, SessionConfig, session::Limits};
 use tokio::{
     runtime::Handle,
@@ -17,8 +19,14 @@ use tokio::{
 };
 
 use crate::{
-    Config, broadcaster::Broadcaster, catch_up::CatchUp, dispatcher::Dispatcher,
-    log_view::SharedView, metrics::Metrics,
+    Config,
+    broadcaster::Broadcaster,
+    catch_up::CatchUp,
+    commands::{Commands, Registry},
+    dispatcher::Dispatcher,
+    log_view::SharedView,
+    metrics::Metrics,
+    retention::Remover,
 };
 
 /// One process.
@@ -34,6 +42,8 @@ pub(crate) struct Node {
     pub(crate) broadcaster: Addr<Broadcaster>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) fetches: Fetches,
+    pub(crate) commands: Commands,
+    pub(crate) remover: Remover,
     /// What the broadcaster knows of the log.
     pub(crate) log: Arc<SharedView>,
     draining: AtomicBool,
@@ -43,6 +53,9 @@ pub(crate) struct Node {
 
 impl Node {
     #[expect(clippy::too_many_arguments, reason = "called once, by the builder")]
+    /// # Errors
+    ///
+    /// Where the operating system grants no threads.
     pub(crate) fn new(
         config: Config,
         token: Option<String>,
@@ -52,10 +65,19 @@ impl Node {
         broadcaster: Addr<Broadcaster>,
         metrics: Arc<Metrics>,
         log: Arc<SharedView>,
-    ) -> Self {
+        registry: Registry,
+    ) -> std::io::Result<Self> {
         let session = Arc::new(session_config(&config, token));
         let fetches = Fetches::new(config.fetch_reads_max, config.fetch_queue_max);
-        Self {
+        let commands = Commands::new(
+            registry,
+            &config,
+            store.clone(),
+            runtime.clone(),
+            fetches.reads.clone(),
+            metrics.commands.clone(),
+        )?;
+        Ok(Self {
             name: config.node.clone(),
             config,
             session,
@@ -65,11 +87,13 @@ impl Node {
             broadcaster,
             metrics,
             fetches,
+            commands,
+            remover: Remover::default(),
             log,
             draining: AtomicBool::new(false),
             dispatchers: Mutex::default(),
             sessions: AtomicUsize::new(0),
-        }
+        })
     }
 
     /// Whether the log is followed, so that sessions are given what is appended.
@@ -118,12 +142,13 @@ impl Node {
         self.sessions.load(Ordering::Acquire)
     }
 
-    /// Reads a page for a client that asked for one, on the database's runtime.
+    /// Reads a page for a client that asked for one, on the database's runtime. Where nothing but
+    /// removed events is in it, a few pages after it, too.
     ///
     /// # Errors
     ///
     /// [`FetchError::Overloaded`] where too many such reads are waiting, else what the store says.
-    pub(crate) async fn fetch(&self, read: Read) -> Result<Page, FetchError> {
+    pub(crate) async fn fetch(&self, mut read: Read) -> Result<Fetched, FetchError> {
         let Some(waiting) = self.fetches.wait() else {
             self.metrics.fetches_refused.fetch_add(1, Ordering::Relaxed);
             return Err(FetchError::Overloaded);
@@ -132,7 +157,16 @@ impl Node {
         self.on_runtime(async move {
             let _waiting = waiting;
             let _turn = reads.acquire().await.expect("the semaphore is never closed");
-            store.read(read).await.map_err(FetchError::Store)
+            for _ in 1..FETCH_PAGES_MAX {
+                let fetched = Fetched::from(store.read(read.clone()).await?);
+                match fetched.next {
+                    Some((position, _)) if fetched.events.is_empty() => {
+                        read.from = ReadStart::Position(position);
+                    }
+                    _ => return Ok(fetched),
+                }
+            }
+            Ok(store.read(read).await?.into())
         })
         .await
         .unwrap_or(Err(FetchError::Store(ReadError::Unavailable)))
@@ -149,7 +183,24 @@ impl Node {
         .unwrap_or(Err(ReadError::Unavailable))
     }
 
-    async fn on_runtime<T: Send + 'static>(
+    /// Asks the store where whoever has seen `target` through `after` has to begin instead, if
+    /// they have missed what was removed; on the database's runtime.
+    pub(crate) async fn retained_after(
+        &self,
+        target: Target,
+        after: GlobalPosition,
+    ) -> Result<Option<GlobalPosition>, ReadError> {
+        let store = self.store.clone();
+        self.on_runtime(async move {
+            let found = store.retained_after(target, after);
+            let found = tokio::time::timeout(Duration::from_secs(5), found).await;
+            found.unwrap_or(Err(ReadError::Unavailable))
+        })
+        .await
+        .unwrap_or(Err(ReadError::Unavailable))
+    }
+
+    pub(crate) async fn on_runtime<T: Send + 'static>(
         &self,
         work: impl Future<Output = T> + Send + 'static,
     ) -> Option<T> {
@@ -161,6 +212,28 @@ impl Node {
     }
 }
 
+/// Pages that are read for a client that asked for one, at most: those that hold nothing are
+/// passed over.
+const FETCH_PAGES_MAX: usize = 16;
+
+/// A page for a client: without the events that were removed.
+#[derive(Debug)]
+pub(crate) struct Fetched {
+    pub(crate) events: Vec<RecordedEvent>,
+    /// Where the next page goes on, exclusive, if there may be more.
+    pub(crate) next: Option<(GlobalPosition, Revision)>,
+    pub(crate) head: GlobalPosition,
+}
+
+impl From<Page> for Fetched {
+    fn from(page: Page) -> Self {
+        let Page { mut events, head, more } = page;
+        let next = events.last().filter(|_| more).map(|last| (last.position, last.revision));
+        events.retain(|event| !event.is_removed());
+        Self { events, next, head }
+    }
+}
+
 /// Why a page was not read for a client.
 #[derive(Debug)]
 pub(crate) enum FetchError {
@@ -168,6 +241,12 @@ pub(crate) enum FetchError {
     Overloaded,
     /// The store could not.
     Store(ReadError),
+}
+
+impl From<ReadError> for FetchError {
+    fn from(error: ReadError) -> Self {
+        Self::Store(error)
+    }
 }
 
 /// Bounds the reads that clients ask for: a few at once, some waiting.

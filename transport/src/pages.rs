@@ -41,6 +41,11 @@ impl EncodedPage {
         Self { frames, scanned: raw.scanned, full: raw.full, bytes, raw }
     }
 
+    /// What was kept had been thrown away so often before this page was read.
+    pub(crate) fn purges(&self) -> u64 {
+        self.raw.purges
+    }
+
     /// Whether the page ends short of where the next aligned page begins.
     pub(crate) fn is_cut(&self) -> bool {
         self.full && !self.scanned.get().is_multiple_of(PAGE_EVENTS)
@@ -201,7 +206,7 @@ impl<M: Member> PageShelf<M> {
         self.metrics.encoded_page_bytes.store(self.bytes as i64, Relaxed);
     }
 
-    /// Lets go of every page.
+    /// Lets go of every page. Those that are being read are still handed to whoever waits for them.
     pub(crate) fn clear(&mut self) {
         self.slots.clear();
         self.order.clear();
@@ -274,6 +279,7 @@ mod tests {
         let key = GroupKey { feed, sub: Sub::new(1) };
         let query = Arc::new(Query {
             generation: Generation::default(),
+            purges: 0,
             target: tidewire_eventstore::Target::All,
             types: Vec::new(),
         });

@@ -4,6 +4,8 @@
 //! what came and what time it is, and sees to what the session asks of the store. What the client
 //! is sent does not pass through here: the socket's [body](crate::outbound) pulls it.
 
+mod commands;
+
 use std::{
     pin::Pin,
     rc::Rc,
@@ -21,6 +23,8 @@ use tidewire_protocol::{
 };
 use tokio::time::{Sleep, sleep_until};
 
+use commands::CommandQueue;
+
 use crate::{
     answers::{self, append_error, fetch_error, read_error},
     session_cell::SessionCell,
@@ -30,6 +34,7 @@ use crate::{
 pub(crate) struct SessionActor {
     session: Rc<SessionCell>,
     key: usize,
+    commands: CommandQueue,
 }
 
 impl SessionActor {
@@ -45,12 +50,12 @@ impl SessionActor {
                 open: true,
                 broken: false,
             });
-            Self { session, key }
+            Self { session, key, commands: CommandQueue::default() }
         });
     }
 
     /// Sees to one thing that the session asks for.
-    fn act(&self, output: Output, ctx: &mut Context<Self>) {
+    fn act(&mut self, output: Output, ctx: &mut Context<Self>) {
         let session = self.session.clone();
         let node = session.worker().node().clone();
         match output {
@@ -89,10 +94,15 @@ impl SessionActor {
                 };
                 ctx.spawn(answered.into_actor(self));
             }
-            Output::Command { id, .. } => {
-                let answer = Err(ErrorCode::UnknownCommand.into());
-                session.handle(Input::Answer { id, answer });
+            Output::CheckRemoved { sub, target, after } => {
+                let answered = async move {
+                    let first = node.retained_after(answers::target(&target), after).await;
+                    let first = first.map_err(|error| read_error(&error));
+                    session.handle(Input::RemovedChecked { sub, first });
+                };
+                ctx.spawn(answered.into_actor(self));
             }
+            Output::Command { id, command } => self.command(id, command, ctx),
             Output::Claim { sub, .. } => {
                 let claimed = Err(ErrorCode::Unsupported.into());
                 session.handle(Input::Claimed { sub, claimed });

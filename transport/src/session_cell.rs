@@ -466,7 +466,7 @@ impl SessionCell {
     }
 
     fn moment(&self) -> Moment {
-        Moment { now: Instant::now(), head: self.worker.hub.borrow().last() }
+        self.worker.moment(Instant::now())
     }
 
     fn shut(self: &Rc<Self>, state: &mut State, sub: Sub) {

@@ -112,7 +112,7 @@ fn session(request: &HttpRequest, worker: &Rc<Worker>, bearer: Option<String>) -
         opened_at: Timestamp::now(),
         bearer: bearer.map(Into::into),
     };
-    let moment = tidewire_protocol::Moment { now, head: worker.hub.borrow().last() };
+    let moment = worker.moment(now);
     SessionCell::new(
         worker.clone(),
         Session::new(node.session.clone(), info, moment),

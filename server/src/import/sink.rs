@@ -56,7 +56,7 @@ impl Sink {
     pub(super) async fn server(remote: &Remote) -> Result<Self> {
         // Twice what is let begin: ids and field names come to a line, some 200 bytes each.
         let bytes = 2 * (SERVER.bytes + LINE_BYTES_MAX);
-        let outbox = OutboxLimits { appends: SERVER.appends, bytes };
+        let outbox = OutboxLimits { requests: SERVER.appends, bytes, ..OutboxLimits::default() };
         let config = ClientConfig { outbox, attempts_max: ATTEMPTS_MAX, ..ClientConfig::default() };
         Ok(Self::Server(remote.connect("import", config).await?))
     }

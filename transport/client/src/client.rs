@@ -7,6 +7,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use serde::{Serialize, de::DeserializeOwned};
 use tidewire_eventstore::{EventId, ExpectedRevision, NewEvent, StreamName};
 use tidewire_protocol::{
     After, AppendRequest, Batch, CloseCode, ErrorBody, FeedSpec, FetchRequest, Filter, Target,
@@ -16,13 +17,15 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use uuid::Uuid;
 
 use crate::{
-    connection::{Command, Connection},
+    acked::{AckedOptions, AckedSubscription, Half},
+    command::{self, CommandAnswer, CommandError},
+    connection::{Ask, Connection},
     socket,
     subscription::Subscription,
 };
 
-/// How many commands may wait for the connection's task.
-const COMMANDS_MAX: usize = 64;
+/// How many wishes of the program may wait for the connection's task.
+const ASKS_MAX: usize = 64;
 
 /// Why a client could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -124,9 +127,9 @@ impl SubscribeOptions {
 /// subscription are dropped.
 #[derive(Debug, Clone)]
 pub struct Client {
-    commands: mpsc::Sender<Command>,
+    asks: mpsc::Sender<Ask>,
     state: watch::Receiver<State>,
-    dropped: Arc<Notify>,
+    attention: Arc<Notify>,
 }
 
 impl Client {
@@ -142,12 +145,12 @@ impl Client {
             url: url.to_owned(),
             reason: error.to_string(),
         })?;
-        let (commands, received) = mpsc::channel(COMMANDS_MAX);
+        let (asks, received) = mpsc::channel(ASKS_MAX);
         let (states, state) = watch::channel(State::Connecting);
-        let dropped = Arc::new(Notify::new());
-        let connection = Connection::new(request, config, received, states, Arc::clone(&dropped));
+        let attention = Arc::new(Notify::new());
+        let connection = Connection::new(request, config, received, states, Arc::clone(&attention));
         tokio::spawn(connection.run());
-        Ok(Self { commands, state, dropped })
+        Ok(Self { asks, state, attention })
     }
 
     /// Waits until the server has said welcome.
@@ -185,9 +188,109 @@ impl Client {
             ..FeedSpec::of(options.to)
         };
         let (after, epoch) = (options.after, options.epoch);
-        let command = Command::Subscribe { feed, after, epoch, deliveries };
-        self.commands.send(command).await.map_err(|_| ClientClosed)?;
-        Ok(Subscription::new(received, Arc::clone(&self.dropped)))
+        let ask = Ask::Subscribe { feed, after, epoch, deliveries };
+        self.asks.send(ask).await.map_err(|_| ClientClosed)?;
+        Ok(Subscription::new(received, Arc::clone(&self.attention)))
+    }
+
+    /// Opens a subscription whose events the program settles one by one, now or as soon as the
+    /// client is connected.
+    ///
+    /// ```no_run
+    /// use tidewire_client::{After, Client, ClientConfig, Nack, SubscribeOptions, Target};
+    ///
+    /// # async fn send_mail(_: &tidewire_client::RecordedEvent) -> Result<(), String> { Ok(()) }
+    /// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+    /// let client = Client::connect("ws://127.0.0.1:7377/ws", ClientConfig::default())?;
+    /// let options = SubscribeOptions::new(Target::All, After::Start)
+    ///     .ack_each()
+    ///     .consumer("mailer".parse()?);
+    /// let mut orders = client.subscribe_acked(options).await?;
+    /// while let Some(delivery) = orders.next_event().await {
+    ///     let delivery = delivery?;
+    ///     match send_mail(delivery.event()).await {
+    ///         Ok(()) => delivery.ack(),
+    ///         Err(why) => delivery.nack(Nack::retry().because(why)),
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ClientClosed`] when the client was closed. What the server has to say comes in the
+    /// stream.
+    pub async fn subscribe_acked(
+        &self,
+        options: AckedOptions,
+    ) -> Result<AckedSubscription, ClientClosed> {
+        let AckedOptions { subscribe, delivery } = options;
+        let feed = FeedSpec {
+            filter: subscribe.filter.map(Arc::new),
+            batch: subscribe.batch,
+            ..FeedSpec::of(subscribe.to)
+        };
+        let (subscription, half) = Half::new(Arc::clone(&self.attention));
+        let (after, epoch) = (subscribe.after, subscribe.epoch);
+        let ask = Ask::SubscribeAcked { feed, after, epoch, delivery, half };
+        self.asks.send(ask).await.map_err(|_| ClientClosed)?;
+        Ok(subscription)
+    }
+
+    /// Has the application behind the server carry out a command, and waits for its answer.
+    ///
+    /// The command is given a key of its own, so that it takes effect once however often the
+    /// connection breaks. To have that across restarts of this program too, choose the key:
+    /// [`Self::command_once`].
+    ///
+    /// ```no_run
+    /// # use tidewire_client::{Client, CommandError};
+    /// # async fn run(client: Client) -> Result<(), CommandError> {
+    /// #[derive(serde::Serialize)]
+    /// struct PlaceOrder { pizza: u32 }
+    /// #[derive(serde::Deserialize)]
+    /// struct Placed { order: String }
+    ///
+    /// let placed: Placed = client.command("place-order", &PlaceOrder { pizza: 1 }).await?;
+    /// println!("{}", placed.order);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`CommandError`].
+    pub async fn command<I, O>(&self, name: &str, input: &I) -> Result<O, CommandError>
+    where
+        I: Serialize + ?Sized,
+        O: DeserializeOwned,
+    {
+        let key = Uuid::now_v7().to_string();
+        Ok(self.command_once(name, &key, input).await?.answer)
+    }
+
+    /// Like [`Self::command`], under a key: sent again with the same key and the same name, it is
+    /// answered as it was the first time, without effect. Keys are kept for some days.
+    ///
+    /// # Errors
+    ///
+    /// [`CommandError`].
+    pub async fn command_once<I, O>(
+        &self,
+        name: &str,
+        key: &str,
+        input: &I,
+    ) -> Result<CommandAnswer<O>, CommandError>
+    where
+        I: Serialize + ?Sized,
+        O: DeserializeOwned,
+    {
+        let command = command::request(name, key, input)?;
+        let (answered, answer) = oneshot::channel();
+        let ask = Ask::Command { command, answered };
+        self.asks.send(ask).await.map_err(|_| CommandError::Closed)?;
+        command::answer(answer.await.unwrap_or(Err(CommandError::Closed))?)
     }
 
     /// Appends events to one stream, all or none, and waits until they are durable.
@@ -224,8 +327,8 @@ impl Client {
         }
         let append = AppendRequest { stream, expected, events };
         let (settled, answer) = oneshot::channel();
-        let command = Command::Append { append, settled };
-        self.commands.send(command).await.map_err(|_| AppendError::Closed)?;
+        let ask = Ask::Append { append, settled };
+        self.asks.send(ask).await.map_err(|_| AppendError::Closed)?;
         Ok(PendingAppend(answer))
     }
 
@@ -236,15 +339,15 @@ impl Client {
     /// [`FetchError`].
     pub async fn fetch(&self, fetch: FetchRequest) -> Result<Page, FetchError> {
         let (page, answer) = oneshot::channel();
-        let command = Command::Fetch { fetch, page };
-        self.commands.send(command).await.map_err(|_| FetchError::Closed)?;
+        let ask = Ask::Fetch { fetch, page };
+        self.asks.send(ask).await.map_err(|_| FetchError::Closed)?;
         answer.await.unwrap_or(Err(FetchError::Closed))
     }
 
     /// Closes the connection and ends every subscription; waits until it is done.
     pub async fn close(self) {
         let (done, closed) = oneshot::channel();
-        if self.commands.send(Command::Close { done }).await.is_ok() {
+        if self.asks.send(Ask::Close { done }).await.is_ok() {
             // An error means that the task has ended, which is what is waited for.
             let _ = closed.await;
         }

@@ -10,10 +10,10 @@ use std::{
 };
 
 use tidewire_protocol::{
-    After, AppendRequest, CloseCode, FeedSpec, FetchRequest, Sub,
+    After, AppendRequest, CloseCode, CommandRequest, FeedSpec, FetchRequest, Sub,
     client::{
-        AppendKey, ClientConfig, ClientCore, ClientInput, ClientOutput, FetchKey, Notice, Page,
-        Settled, State,
+        AppendKey, ClientConfig, ClientCore, ClientInput, ClientOutput, CommandResult,
+        CommandTicket, FetchKey, Notice, Page, Settled, State,
     },
 };
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -21,7 +21,9 @@ use tokio_tungstenite::tungstenite::{Error, http::Request};
 use uuid::Uuid;
 
 use crate::{
+    acked::Half,
     client::{AppendError, FetchError},
+    command::CommandError,
     socket::{Incoming, Reading, Socket},
     subscription::{Delivery, SubscriptionEnded},
 };
@@ -34,21 +36,49 @@ type Opening = Pin<Box<dyn Future<Output = Result<Socket, Error>> + Send>>;
 
 /// What the program asks for.
 #[derive(Debug)]
-pub(crate) enum Command {
-    Subscribe { feed: FeedSpec, after: After, epoch: Option<Uuid>, deliveries: Deliveries },
-    Append { append: AppendRequest, settled: oneshot::Sender<Result<Settled, AppendError>> },
-    Fetch { fetch: FetchRequest, page: oneshot::Sender<Result<Page, FetchError>> },
-    Close { done: oneshot::Sender<()> },
+pub(crate) enum Ask {
+    Subscribe {
+        feed: FeedSpec,
+        after: After,
+        epoch: Option<Uuid>,
+        deliveries: Deliveries,
+    },
+    SubscribeAcked {
+        feed: FeedSpec,
+        after: After,
+        epoch: Option<Uuid>,
+        delivery: tidewire_protocol::Delivery,
+        half: Half,
+    },
+    Command {
+        command: CommandRequest,
+        answered: oneshot::Sender<Result<CommandResult, CommandError>>,
+    },
+    Append {
+        append: AppendRequest,
+        settled: oneshot::Sender<Result<Settled, AppendError>>,
+    },
+    Fetch {
+        fetch: FetchRequest,
+        page: oneshot::Sender<Result<Page, FetchError>>,
+    },
+    Close {
+        done: oneshot::Sender<()>,
+    },
 }
 
 /// The task's belongings.
 pub(crate) struct Connection {
     request: Request<()>,
     core: ClientCore,
-    commands: mpsc::Receiver<Command>,
+    asks: mpsc::Receiver<Ask>,
     states: watch::Sender<State>,
-    dropped: Arc<Notify>,
+    /// Some subscription was dropped, or has something to say.
+    attention: Arc<Notify>,
     subscriptions: HashMap<Sub, Deliveries>,
+    /// Subscriptions with acknowledgements.
+    acked: HashMap<Sub, Half>,
+    commands: HashMap<CommandTicket, oneshot::Sender<Result<CommandResult, CommandError>>>,
     appends: HashMap<AppendKey, oneshot::Sender<Result<Settled, AppendError>>>,
     fetches: HashMap<FetchKey, oneshot::Sender<Result<Page, FetchError>>>,
     /// What the program has not taken yet. While there is anything, nothing is read.
@@ -56,30 +86,32 @@ pub(crate) struct Connection {
     socket: Option<Socket>,
     opening: Option<Opening>,
     /// Whether a `Client` is left that may ask for more.
-    asked: bool,
+    may_ask: bool,
 }
 
 impl Connection {
     pub(crate) fn new(
         request: Request<()>,
         config: ClientConfig,
-        commands: mpsc::Receiver<Command>,
+        asks: mpsc::Receiver<Ask>,
         states: watch::Sender<State>,
-        dropped: Arc<Notify>,
+        attention: Arc<Notify>,
     ) -> Self {
         Self {
             request,
             core: ClientCore::new(config, Instant::now()),
-            commands,
+            asks,
             states,
-            dropped,
+            attention,
             subscriptions: HashMap::new(),
+            acked: HashMap::new(),
+            commands: HashMap::new(),
             appends: HashMap::new(),
             fetches: HashMap::new(),
             undelivered: VecDeque::new(),
             socket: None,
             opening: None,
-            asked: true,
+            may_ask: true,
         }
     }
 
@@ -88,19 +120,21 @@ impl Connection {
         self.core.connect(Instant::now());
         let done = loop {
             self.obey();
-            let waited_for = !self.appends.is_empty() || !self.fetches.is_empty();
-            if !self.asked && self.subscriptions.is_empty() && !waited_for {
+            let waited_for =
+                !self.appends.is_empty() || !self.fetches.is_empty() || !self.commands.is_empty();
+            let subscribed = !self.subscriptions.is_empty() || !self.acked.is_empty();
+            if !self.may_ask && !subscribed && !waited_for {
                 break None;
             }
             let reading = if self.undelivered.is_empty() { Reading::On } else { Reading::Paused };
             let wake = self.core.next_timeout();
             tokio::select! {
-                command = self.commands.recv(), if self.asked => match command {
-                    Some(Command::Close { done }) => break Some(done),
-                    Some(command) => self.command(command),
-                    None => self.asked = false,
+                ask = self.asks.recv(), if self.may_ask => match ask {
+                    Some(Ask::Close { done }) => break Some(done),
+                    Some(ask) => self.asked(ask),
+                    None => self.may_ask = false,
                 },
-                () = self.dropped.notified() => self.forget_dropped(),
+                () = self.attention.notified() => self.attend(),
                 opened = ready(&mut self.opening) => self.opened(opened),
                 incoming = next(&mut self.socket, reading) => self.incoming(incoming),
                 () = deliver(&mut self.undelivered) => {}
@@ -113,8 +147,12 @@ impl Connection {
                 }
             }
         };
-        self.core.disconnect();
+        self.attend();
+        self.core.disconnect(Instant::now());
         self.obey();
+        for half in self.acked.values() {
+            half.end(None);
+        }
         // Whoever waits for an append or a page learns of the end by the dropped sender.
         if let Some(done) = done {
             let _ = done.send(());
@@ -125,9 +163,9 @@ impl Connection {
         self.core.handle(input, Instant::now(), rand::random());
     }
 
-    fn command(&mut self, command: Command) {
-        match command {
-            Command::Subscribe { feed, after, epoch, deliveries } => {
+    fn asked(&mut self, ask: Ask) {
+        match ask {
+            Ask::Subscribe { feed, after, epoch, deliveries } => {
                 if let State::Failed(code) = self.core.state() {
                     let ended = SubscriptionEnded::Failed { code: *code };
                     return self.undelivered.push_back((deliveries, Err(ended)));
@@ -135,22 +173,45 @@ impl Connection {
                 let sub = self.core.subscribe(feed, after, epoch);
                 self.subscriptions.insert(sub, deliveries);
             }
-            Command::Append { append, settled } => match self.core.append(append) {
+            Ask::SubscribeAcked { feed, after, epoch, delivery, half } => {
+                if let State::Failed(code) = self.core.state() {
+                    return half.end(Some(SubscriptionEnded::Failed { code: *code }));
+                }
+                let sub = self.core.subscribe_acked(feed, after, epoch, delivery);
+                self.acked.insert(sub, half);
+            }
+            Ask::Command { command, answered } => {
+                match self.core.command(command, Instant::now()) {
+                    Ok(ticket) => drop(self.commands.insert(ticket, answered)),
+                    // Whoever has stopped waiting does not mind.
+                    Err(error) => drop(answered.send(Err(error.into()))),
+                }
+            }
+            Ask::Append { append, settled } => match self.core.append(append, Instant::now()) {
                 Ok(key) => drop(self.appends.insert(key, settled)),
                 // Whoever has stopped waiting does not mind.
                 Err(error) => drop(settled.send(Err(error.into()))),
             },
-            Command::Fetch { fetch, page } => match self.core.fetch(fetch) {
+            Ask::Fetch { fetch, page } => match self.core.fetch(fetch) {
                 Ok(key) => drop(self.fetches.insert(key, page)),
                 // Whoever has stopped waiting does not mind.
                 Err(error) => drop(page.send(Err(error.into()))),
             },
-            Command::Close { .. } => {}
+            Ask::Close { .. } => {}
         }
     }
 
-    /// Unsubscribes from what the program has dropped.
-    fn forget_dropped(&mut self) {
+    /// Hears what subscriptions have to say, and unsubscribes from what the program has dropped.
+    fn attend(&mut self) {
+        let now = Instant::now();
+        self.acked.retain(|sub, half| {
+            half.exchange(*sub, &mut self.core, now);
+            let dropped = half.is_dropped();
+            if dropped {
+                self.core.unsubscribe(*sub, now);
+            }
+            !dropped
+        });
         let gone: Vec<Sub> = self
             .subscriptions
             .iter()
@@ -158,7 +219,7 @@ impl Connection {
             .collect();
         for sub in gone {
             self.subscriptions.remove(&sub);
-            self.core.unsubscribe(sub);
+            self.core.unsubscribe(sub, now);
         }
     }
 
@@ -222,12 +283,23 @@ impl Connection {
                             let ended = SubscriptionEnded::Failed { code };
                             self.undelivered.push_back((deliveries, Err(ended)));
                         }
+                        for (_, half) in self.acked.drain() {
+                            half.end(Some(SubscriptionEnded::Failed { code }));
+                        }
                     }
                     tracing::debug!(?state, "client state");
                     self.states.send_replace(state);
                 }
                 ClientOutput::Event { sub, event } => self.queue(sub, Delivery::Event(event)),
+                ClientOutput::Ready { sub } => {
+                    if let Some(half) = self.acked.get(&sub) {
+                        half.exchange(sub, &mut self.core, Instant::now());
+                    }
+                }
                 ClientOutput::Notice { sub, notice: Notice::Ended(error) } => {
+                    if let Some(half) = self.acked.remove(&sub) {
+                        half.end(error.clone().map(|error| SubscriptionEnded::Refused(*error)));
+                    }
                     if let (Some(deliveries), Some(error)) =
                         (self.subscriptions.remove(&sub), error)
                     {
@@ -240,6 +312,11 @@ impl Connection {
                     if let Some(settled) = self.appends.remove(&key) {
                         // Whoever has stopped waiting does not mind.
                         let _ = settled.send(result.map_err(AppendError::Refused));
+                    }
+                }
+                ClientOutput::Answered { ticket, result } => {
+                    if let Some(answered) = self.commands.remove(&ticket) {
+                        let _ = answered.send(result.map_err(CommandError::Refused));
                     }
                 }
                 ClientOutput::Fetched { key, result } => {

@@ -1,5 +1,5 @@
-//! The Rust client of Tidewire: subscriptions as streams that resume by position, appends that
-//! take effect once, pages of the log.
+//! The Rust client of Tidewire: subscriptions as streams that resume by position or are
+//! acknowledged event by event, appends and commands that take effect once, pages of the log.
 //!
 //! Every rule of the protocol is in [`tidewire_protocol::client`]; this crate only carries
 //! between it, a socket and the program.
@@ -20,15 +20,20 @@
 //! # }
 //! ```
 
+mod acked;
 mod client;
+mod command;
 mod connection;
 mod socket;
 mod subscription;
 
+pub use acked::{AckedDelivery, AckedOptions, AckedSubscription, Nack, UnsettledEvent};
 pub use client::{
     AppendError, Client, ClientClosed, ConnectError, FetchError, PendingAppend, SubscribeOptions,
 };
+pub use command::{CommandAnswer, CommandError};
 pub use subscription::{Delivery, Subscription, SubscriptionEnded};
+pub use tidewire_eventstore::{ConsumerName, RecordedEvent};
 pub use tidewire_protocol::{
     After, Batch, CloseCode, Cursor, Direction, ErrorBody, ErrorCode, FetchRequest, Filter, Target,
     backoff::Backoff,

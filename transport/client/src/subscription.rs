@@ -44,15 +44,15 @@ pub enum SubscriptionEnded {
 #[derive(Debug)]
 pub struct Subscription {
     deliveries: mpsc::Receiver<Result<Delivery, SubscriptionEnded>>,
-    dropped: Arc<Notify>,
+    attention: Arc<Notify>,
 }
 
 impl Subscription {
     pub(crate) fn new(
         deliveries: mpsc::Receiver<Result<Delivery, SubscriptionEnded>>,
-        dropped: Arc<Notify>,
+        attention: Arc<Notify>,
     ) -> Self {
-        Self { deliveries, dropped }
+        Self { deliveries, attention }
     }
 
     /// The next event, passing over notices; `None` when the subscription or its client is over.
@@ -82,6 +82,6 @@ impl Stream for Subscription {
 impl Drop for Subscription {
     fn drop(&mut self) {
         self.deliveries.close();
-        self.dropped.notify_one();
+        self.attention.notify_one();
     }
 }

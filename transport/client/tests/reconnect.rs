@@ -129,7 +129,7 @@ async fn a_wrong_token_is_final() {
 
 #[tokio::test]
 async fn a_full_outbox_refuses_visibly() {
-    let outbox = OutboxLimits { appends: 1, ..OutboxLimits::default() };
+    let outbox = OutboxLimits { requests: 1, ..OutboxLimits::default() };
     // Nobody listens there: a port that was bound and let go.
     let port = std::net::TcpListener::bind("127.0.0.1:0")
         .and_then(|listener| listener.local_addr())
@@ -148,7 +148,7 @@ async fn a_full_outbox_refuses_visibly() {
         second = in_time(&mut second) => second,
     };
     assert!(
-        matches!(refused, Err(AppendError::Outbox(OutboxError::Full { appends: 1, .. }))),
+        matches!(refused, Err(AppendError::Outbox(OutboxError::Full { requests: 1, .. }))),
         "{refused:?}"
     );
 }

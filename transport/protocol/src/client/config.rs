@@ -23,10 +23,13 @@ pub struct ClientConfig {
     pub stable_after: Duration,
     /// How long to wait for a sign of life after a `ping`.
     pub ping_timeout: Duration,
-    /// How many appends may wait.
+    /// How many appends and commands may wait, and how long.
     pub outbox: OutboxLimits,
     /// How many pages may be waited for.
     pub fetches_max: usize,
+    /// How long an acknowledgement may wait for others to go with it. Has to be well below the
+    /// time after which the server sends an event again.
+    pub ack_delay: Duration,
 }
 
 impl Default for ClientConfig {
@@ -41,6 +44,7 @@ impl Default for ClientConfig {
             ping_timeout: Duration::from_secs(5),
             outbox: OutboxLimits::default(),
             fetches_max: 64,
+            ack_delay: Duration::from_millis(200),
         }
     }
 }

@@ -5,15 +5,45 @@
 //! happened ([`ClientCore::handle`]) and asked what to do ([`ClientCore::poll`]) and when to be
 //! woken ([`ClientCore::next_timeout`]); chance is passed in with the time.
 //!
-//! Events are emitted exactly once, in order, for each subscription, across any number of
-//! connections. A position counts as seen when its event is emitted: whoever drives this keeps
-//! emitted events until they are consumed.
+//! **Without acknowledgements**, events are emitted exactly once, in order, for each subscription,
+//! across any number of connections. A position counts as seen when its event is emitted: whoever
+//! drives this keeps emitted events until they are consumed.
+//!
+//! **With acknowledgements**, events wait here until the application takes them
+//! ([`ClientCore::take`]) and are its own until it settles them ([`ClientCore::settle`]), in any
+//! order. Every event is given at least once; which ones are given again after a reconnect, and
+//! which acknowledgements are sent when, is in the module `unsettled`.
+//!
+//! ```
+//! use std::time::Instant;
+//! use tidewire_protocol::{
+//!     After, Delivery, FeedSpec, Target,
+//!     client::{ClientConfig, ClientCore, Settlement, Taken},
+//! };
+//!
+//! let now = Instant::now();
+//! let mut core = ClientCore::new(ClientConfig::default(), now);
+//! core.connect(now);
+//! let delivery = Delivery::Each { window: None };
+//! let sub = core.subscribe_acked(FeedSpec::of(Target::All), After::Start, None, delivery);
+//! // Whenever the driver is told `ClientOutput::Ready { sub }`:
+//! while let Some(taken) = core.take(sub) {
+//!     if let Taken::Event { key, delivered } = taken {
+//!         println!("{}, attempt {}", delivered.event.position, delivered.attempt);
+//!         core.settle(key, Settlement::Ack, Instant::now());
+//!     }
+//! }
+//! ```
 
 mod config;
+mod deliveries;
 mod fetches;
 mod outbox;
+mod requests;
 mod signals;
 mod subscription;
+mod unsettled;
+mod untaken;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -28,18 +58,23 @@ use crate::{
     codec::json::{self, DecodeError},
     codes::{CloseCode, ErrorBody, ErrorCode},
     messages::{
-        After, AppendRequest, ClientMessage, FeedSpec, FetchRequest, Goodbye, Hello,
-        PROTOCOL_VERSION, RequestId, ResetReason, ServerMessage, Sub, Welcome,
+        After, ClientMessage, Delivery, FeedSpec, Goodbye, Hello, PROTOCOL_VERSION, RequestId,
+        ResetReason, ServerMessage, Sub, Welcome,
     },
 };
+use deliveries::Flush;
 use fetches::Fetches;
 use outbox::Outbox;
 use subscription::{Stage, Subscription};
+use unsettled::Unsettled;
 
 pub use config::ClientConfig;
 pub use fetches::{FetchKey, FetchRefused, Page};
-pub use outbox::{AppendKey, OutboxError, OutboxLimits};
-pub use signals::{ClientInput, ClientOutput, Notice, Settled, State};
+pub use outbox::{AppendKey, CommandTicket, OutboxError, OutboxLimits};
+pub use signals::{
+    ClientInput, ClientOutput, CommandResult, DeliveryKey, Notice, Settled, State, Taken,
+};
+pub use unsettled::Settlement;
 
 /// The largest message that a client sends before any server has told its limit, in bytes.
 const MESSAGE_BYTES_UNTIL_TOLD: usize = 1 << 20;
@@ -109,8 +144,12 @@ impl ClientCore {
         }
     }
 
-    /// Closes the connection and stays away. Subscriptions and the outbox are kept.
-    pub fn disconnect(&mut self) {
+    /// Closes the connection and stays away. Subscriptions and the outbox are kept. What the
+    /// application has settled is acknowledged before.
+    pub fn disconnect(&mut self, now: Instant) {
+        for sub in self.subs.keys().copied().collect::<Vec<_>>() {
+            self.acknowledge(sub, now, Flush::All);
+        }
         self.drop_link();
         self.link = Link::Off;
         self.outputs.push_back(ClientOutput::Disconnect(CloseCode::NORMAL));
@@ -120,18 +159,35 @@ impl ClientCore {
     /// Opens a subscription; it is resumed on every connection until it ends. `epoch` is the one
     /// in which a position in `after` was learnt, if that is known.
     pub fn subscribe(&mut self, feed: FeedSpec, after: After, epoch: Option<Uuid>) -> Sub {
+        self.subscribe_acked(feed, after, epoch, Delivery::Plain)
+    }
+
+    /// Opens a subscription whose events are acknowledged as `delivery` says: see [`Self::take`].
+    /// Where a consumer exists already, it goes on from its checkpoint instead of `after`.
+    pub fn subscribe_acked(
+        &mut self,
+        feed: FeedSpec,
+        after: After,
+        epoch: Option<Uuid>,
+        delivery: Delivery,
+    ) -> Sub {
         // Never one that was used before: a late answer cannot be taken for another's.
         self.last_sub = self.last_sub.wrapping_add(1);
         let sub = Sub::new(self.last_sub);
         let stage = Stage::Unsent;
-        self.subs.insert(sub, Subscription { feed, after, epoch, stage, refusals: 0 });
+        let unsettled =
+            delivery.acknowledges().then(|| Box::new(Unsettled::new(self.window(&delivery))));
+        let subscription =
+            Subscription { feed, after, epoch, stage, delivery, unsettled, refusals: 0, resets: 0 };
+        self.subs.insert(sub, subscription);
         self.ask(sub);
         sub
     }
 
     /// Ends a subscription: no event of it is emitted after this call, but for those in
-    /// [`Self::poll`]'s queue.
-    pub fn unsubscribe(&mut self, sub: Sub) {
+    /// [`Self::poll`]'s queue. What the application has settled is acknowledged before.
+    pub fn unsubscribe(&mut self, sub: Sub, now: Instant) {
+        self.acknowledge(sub, now, Flush::All);
         let Some(subscription) = self.subs.get_mut(&sub) else { return };
         match subscription.stage {
             Stage::Opening | Stage::Open if matches!(self.link, Link::Up { .. }) => {
@@ -141,42 +197,7 @@ impl ClientCore {
             Stage::Ending => return,
             _ => drop(self.subs.remove(&sub)),
         }
-        self.notice(sub, Notice::Ended(None));
-    }
-
-    /// Takes an append into the outbox and sends it when it can be sent. Every event needs an id.
-    ///
-    /// # Errors
-    ///
-    /// [`OutboxError`] when it was not taken; otherwise there will be exactly one
-    /// [`ClientOutput::Settled`] for it.
-    pub fn append(&mut self, append: AppendRequest) -> Result<AppendKey, OutboxError> {
-        if self.link == Link::Failed {
-            return Err(OutboxError::Failed);
-        }
-        let key = self.outbox.push(append, self.message_bytes_max())?;
-        self.send_appends();
-        Ok(key)
-    }
-
-    /// Asks for a page, now or as soon as there is a connection.
-    ///
-    /// # Errors
-    ///
-    /// [`FetchRefused`] when it was not taken; otherwise there will be exactly one
-    /// [`ClientOutput::Fetched`] for it.
-    pub fn fetch(&mut self, fetch: FetchRequest) -> Result<FetchKey, FetchRefused> {
-        if self.link == Link::Failed {
-            return Err(FetchRefused::Failed);
-        }
-        let key = self.fetches.push(fetch)?;
-        self.send_fetches();
-        Ok(key)
-    }
-
-    /// How many appends, and how many bytes of them, wait in the outbox.
-    pub fn outbox_size(&self) -> (usize, usize) {
-        self.outbox.size()
+        self.ended_notice(sub, None);
     }
 
     /// Where the client stands.
@@ -207,14 +228,16 @@ impl ClientCore {
     pub fn next_timeout(&self) -> Option<Instant> {
         let waiting = self.subs.values().filter_map(|subscription| match subscription.stage {
             Stage::Waiting(until) => Some(until),
+            Stage::Open => subscription.unsettled.as_ref()?.due(),
             _ => None,
         });
-        match self.link {
+        let link = match self.link {
             Link::Off | Link::Failed => None,
             Link::Down { retry_at } => Some(retry_at),
             Link::Opening { until, .. } => Some(until),
             Link::Up { .. } => waiting.chain([self.life_deadline()]).min(),
-        }
+        };
+        link.into_iter().chain(self.outbox.next_timeout()).min()
     }
 
     /// When the silence of the server has to end: a ping's answer, or the next ping.
@@ -269,6 +292,8 @@ impl ClientCore {
     }
 
     fn timeout(&mut self, now: Instant, chance: f64) {
+        let old = self.outbox.take_old(now);
+        self.give_up(old);
         match self.link {
             Link::Down { retry_at } if retry_at <= now => self.begin_attempt(now),
             Link::Opening { until, .. } if until <= now => {
@@ -289,6 +314,9 @@ impl ClientCore {
                     .collect();
                 for sub in due {
                     self.ask(sub);
+                }
+                for sub in self.subs.keys().copied().collect::<Vec<_>>() {
+                    self.acknowledge(sub, now, Flush::Due);
                 }
             }
             _ => {}
@@ -319,11 +347,13 @@ impl ClientCore {
 
     /// Forgets the present socket.
     fn drop_link(&mut self) {
-        self.outbox.unsend();
+        let spent = self.outbox.unsend();
+        self.give_up(spent);
         self.fetches.unsend();
         self.pinged_at = None;
         self.subs.retain(|_, subscription| subscription.stage != Stage::Ending);
         for subscription in self.subs.values_mut() {
+            subscription.lost();
             subscription.stage = Stage::Unsent;
         }
     }
@@ -355,14 +385,7 @@ impl ClientCore {
 
     fn fail(&mut self, code: CloseCode) {
         self.link = Link::Failed;
-        for key in self.outbox.take_all() {
-            let error = ErrorBody::new(ErrorCode::Closing, "the client has given up");
-            self.outputs.push_back(ClientOutput::Settled { key, result: Err(error) });
-        }
-        for key in self.fetches.take_all() {
-            let error = ErrorBody::new(ErrorCode::Closing, "the client has given up");
-            self.outputs.push_back(ClientOutput::Fetched { key, result: Err(error) });
-        }
+        self.fail_requests();
         self.set_state(State::Failed(code));
     }
 
@@ -385,19 +408,22 @@ impl ClientCore {
                 self.subscribed(sub, after, resumed);
             }
             ServerMessage::Unsubscribed { sub, error } => self.ended(sub, error, now, chance),
-            ServerMessage::Reset { sub, reason, first } => self.reset(sub, reason, first),
+            ServerMessage::Reset { sub, reason, first } => {
+                self.reset(sub, reason, first, now, chance);
+            }
             ServerMessage::Events { sub, events } => {
-                if let Some(subscription) = self.open(sub) {
-                    for event in subscription
-                        .fresh(events.into_iter().map(|delivered| delivered.event).collect())
-                    {
-                        self.outputs.push_back(ClientOutput::Event { sub, event });
-                    }
+                if self.events(sub, events, now).is_err() {
+                    self.abandon(CloseCode::ABNORMAL, now, chance);
                 }
+            }
+            ServerMessage::Parked { sub, positions, reason } => {
+                self.parked(sub, positions, reason, now);
             }
             ServerMessage::Live { sub, position } => {
                 if let Some(subscription) = self.open(sub) {
-                    subscription.advance(position);
+                    if subscription.unsettled.is_none() {
+                        subscription.advance(position);
+                    }
                     self.notice(sub, Notice::Live(position));
                 }
             }
@@ -407,33 +433,26 @@ impl ClientCore {
                 }
             }
             ServerMessage::Appended { id, stream, revision, position } => {
-                self.settled(&id, Ok(Settled { stream, revision, position }));
+                self.settled(&id, Settled { stream, revision, position });
             }
             ServerMessage::Heartbeat { positions, .. } => {
                 for (sub, position) in positions {
-                    if self.open(sub).is_some_and(|subscription| subscription.advance(position)) {
-                        self.notice(sub, Notice::Position(position));
-                    }
+                    self.looked_at(sub, position, now);
                 }
             }
+            ServerMessage::Result { id, data, position } => self.answered(&id, data, position),
             ServerMessage::Page { id, events, next, head, .. } => {
-                if let Some((key, cursor)) = self.fetches.answer(&id) {
-                    let page = Page { events, next: next.map(cursor), head };
-                    self.outputs.push_back(ClientOutput::Fetched { key, result: Ok(page) });
-                }
+                self.fetched(&id, events, next, head);
             }
             ServerMessage::Error { id: Some(id), error, .. } => self.refused(&id, *error),
             ServerMessage::Error { id: None, sub: Some(sub), error } => {
-                self.ended(sub, Some(error), now, chance);
+                self.complained(sub, error, now, chance);
             }
             ServerMessage::Error { id: None, sub: None, error } => {
                 self.outputs.push_back(ClientOutput::Complaint(error));
             }
             ServerMessage::Goodbye(goodbye) => self.goodbye = Some(*goodbye),
-            ServerMessage::Pong { .. }
-            | ServerMessage::Retrying { .. }
-            | ServerMessage::Parked { .. }
-            | ServerMessage::Result { .. } => {}
+            ServerMessage::Pong { .. } | ServerMessage::Retrying { .. } => {}
         }
     }
 
@@ -442,15 +461,15 @@ impl ClientCore {
             return;
         }
         self.link = Link::Up { since: now };
+        for subscription in self.subs.values_mut() {
+            if subscription.epoch.is_some_and(|epoch| epoch != welcome.epoch) {
+                subscription.forget();
+            }
+        }
         self.welcome = Some(welcome.clone());
         self.outputs.push_back(ClientOutput::Welcome(welcome));
         self.set_state(State::Connected);
-        let max = self.message_bytes_max();
-        for (key, bytes) in self.outbox.take_larger(max) {
-            let error = ErrorBody::of(ErrorCode::TooLarge)
-                .with_details(serde_json::json!({ "bytes": bytes, "max": max }));
-            self.outputs.push_back(ClientOutput::Settled { key, result: Err(error) });
-        }
+        self.refuse_larger();
         // Those that came while the attempt was under way.
         let unsent: Vec<Sub> = self
             .subs
@@ -460,7 +479,7 @@ impl ClientCore {
         for sub in unsent {
             self.ask(sub);
         }
-        self.send_appends();
+        self.send_requests();
         self.send_fetches();
     }
 
@@ -487,13 +506,20 @@ impl ClientCore {
             return;
         }
         subscription.stage = Stage::Open;
-        subscription.refusals = 0;
+        (subscription.refusals, subscription.resets) = (0, 0);
         subscription.epoch = Some(epoch);
-        subscription.advance(after);
+        self.begin_acked(sub, after, resumed);
         self.notice(sub, Notice::Subscribed { after, epoch, resumed });
     }
 
-    fn reset(&mut self, sub: Sub, reason: ResetReason, first: GlobalPosition) {
+    fn reset(
+        &mut self,
+        sub: Sub,
+        reason: ResetReason,
+        first: GlobalPosition,
+        now: Instant,
+        chance: f64,
+    ) {
         let epoch = self.welcome.as_ref().map(|welcome| welcome.epoch);
         let Some(subscription) = self.subs.get_mut(&sub) else { return };
         if subscription.stage == Stage::Ending {
@@ -502,8 +528,16 @@ impl ClientCore {
         }
         subscription.after = After::Position(first.previous());
         subscription.epoch = epoch;
+        subscription.forget();
+        subscription.resets += 1;
+        let again = subscription.resets > 1;
         self.notice(sub, Notice::Reset(reason));
-        self.ask(sub);
+        if again {
+            // Beginning anew was answered with beginning anew.
+            self.wait(sub, None, now, chance);
+        } else {
+            self.ask(sub);
+        }
     }
 
     /// The server has ended or refused a subscription.
@@ -512,55 +546,27 @@ impl ClientCore {
         match error {
             _ if subscription.stage == Stage::Ending => drop(self.subs.remove(&sub)),
             Some(error) if error.retryable => {
-                let delay = error.retry_after_ms.map_or_else(
-                    || self.config.backoff.delay(subscription.refusals, chance),
-                    Duration::from_millis,
-                );
-                subscription.refusals = subscription.refusals.saturating_add(1);
-                subscription.stage = Stage::Waiting(now + delay);
+                subscription.lost();
+                let was_open = subscription.stage == Stage::Open;
+                if was_open && error.known() == Some(ErrorCode::Rebalanced) {
+                    return self.ask(sub);
+                }
+                self.wait(sub, error.retry_after_ms, now, chance);
             }
             error => {
                 self.subs.remove(&sub);
-                self.notice(sub, Notice::Ended(error));
+                self.ended_notice(sub, error);
             }
         }
     }
 
-    /// The server has answered a request with an error.
-    fn refused(&mut self, id: &RequestId, error: ErrorBody) {
-        // A server that is going away has not touched it: the next one will.
-        if error.known() == Some(ErrorCode::Closing) {
-            return;
-        }
-        match self.fetches.answer(id) {
-            Some((key, _)) => {
-                self.outputs.push_back(ClientOutput::Fetched { key, result: Err(error) });
-            }
-            None => self.settled(id, Err(error)),
-        }
-    }
-
-    fn settled(&mut self, id: &RequestId, result: Result<Settled, ErrorBody>) {
-        if let Some(key) = self.outbox.settle(id) {
-            self.outputs.push_back(ClientOutput::Settled { key, result });
-            self.send_appends();
-        }
-    }
-
-    fn send_appends(&mut self) {
-        let (Link::Up { .. }, Some(welcome)) = (self.link, &self.welcome) else { return };
-        let max = usize::try_from(welcome.limits.requests).unwrap_or(usize::MAX);
-        while let Some(text) = self.outbox.next_unsent(max) {
-            self.outputs.push_back(ClientOutput::Send(text));
-        }
-    }
-
-    fn send_fetches(&mut self) {
-        if matches!(self.link, Link::Up { .. }) {
-            while let Some(text) = self.fetches.next_unsent() {
-                self.outputs.push_back(ClientOutput::Send(text));
-            }
-        }
+    /// Asks for a subscription again after a while.
+    fn wait(&mut self, sub: Sub, after_ms: Option<u64>, now: Instant, chance: f64) {
+        let Some(subscription) = self.subs.get_mut(&sub) else { return };
+        let backoff = || self.config.backoff.delay(subscription.refusals, chance);
+        let delay = after_ms.map_or_else(backoff, Duration::from_millis);
+        subscription.refusals = subscription.refusals.saturating_add(1);
+        subscription.stage = Stage::Waiting(now + delay);
     }
 
     fn send(&mut self, message: &ClientMessage) {
@@ -569,8 +575,20 @@ impl ClientCore {
         self.outputs.push_back(ClientOutput::Send(text.freeze()));
     }
 
+    /// News for the application, in order with what it has not taken.
     fn notice(&mut self, sub: Sub, notice: Notice) {
-        self.outputs.push_back(ClientOutput::Notice { sub, notice });
+        match self.subs.get_mut(&sub).and_then(|subscription| subscription.unsettled.as_mut()) {
+            Some(unsettled) => {
+                unsettled.notice(notice);
+                self.ready(sub);
+            }
+            None => self.outputs.push_back(ClientOutput::Notice { sub, notice }),
+        }
+    }
+
+    /// A subscription is over, whatever the application has not taken of it.
+    fn ended_notice(&mut self, sub: Sub, error: Option<Box<ErrorBody>>) {
+        self.outputs.push_back(ClientOutput::Notice { sub, notice: Notice::Ended(error) });
     }
 
     fn set_state(&mut self, state: State) {

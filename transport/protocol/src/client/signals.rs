@@ -6,10 +6,10 @@ use bytes::Bytes;
 use tidewire_eventstore::{GlobalPosition, RecordedEvent, Revision, StreamName};
 use uuid::Uuid;
 
-use super::{AppendKey, FetchKey, Page};
+use super::{AppendKey, CommandTicket, FetchKey, Page};
 use crate::{
     codes::{CloseCode, ErrorBody},
-    messages::{ResetReason, Sub, Welcome},
+    messages::{Delivered, ResetReason, Sub, Welcome},
 };
 
 /// Where a client stands.
@@ -58,7 +58,7 @@ pub enum ClientOutput {
     Disconnect(CloseCode),
     /// The client's state has changed.
     State(State),
-    /// The next event of a subscription.
+    /// The next event of a subscription without acknowledgements.
     Event {
         /// The subscription.
         sub: Sub,
@@ -72,12 +72,25 @@ pub enum ClientOutput {
         /// The news.
         notice: Notice,
     },
+    /// A subscription with acknowledgements has something for the application: call
+    /// [`ClientCore::take`](super::ClientCore::take) when it can take it.
+    Ready {
+        /// The subscription.
+        sub: Sub,
+    },
     /// An append is settled; there is exactly one of these for each.
     Settled {
         /// The append.
         key: AppendKey,
         /// What became of it.
         result: Result<Settled, ErrorBody>,
+    },
+    /// A command is answered; there is exactly one of these for each.
+    Answered {
+        /// The command.
+        ticket: CommandTicket,
+        /// What became of it.
+        result: Result<CommandResult, ErrorBody>,
     },
     /// A fetch is answered; there is exactly one of these for each.
     Fetched {
@@ -103,6 +116,49 @@ pub struct Settled {
     pub position: GlobalPosition,
 }
 
+/// What the application answered to a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommandResult {
+    /// Its answer: JSON text.
+    pub data: Bytes,
+    /// The position of the last event that it appended, if any.
+    pub position: Option<GlobalPosition>,
+}
+
+/// Names one event that the application has taken, and this taking of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DeliveryKey {
+    pub(super) sub: Sub,
+    pub(super) position: GlobalPosition,
+    pub(super) number: u64,
+}
+
+impl DeliveryKey {
+    /// The subscription.
+    pub const fn sub(self) -> Sub {
+        self.sub
+    }
+
+    /// The position of the event.
+    pub const fn position(self) -> GlobalPosition {
+        self.position
+    }
+}
+
+/// What the application takes of a subscription with acknowledgements.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Taken {
+    /// An event, to be settled by [`ClientCore::settle`](super::ClientCore::settle).
+    Event {
+        /// Names it there.
+        key: DeliveryKey,
+        /// The event, and which attempt this is.
+        delivered: Delivered,
+    },
+    /// News, in order with the events.
+    Notice(Notice),
+}
+
 /// News of a subscription.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Notice {
@@ -125,6 +181,14 @@ pub enum Notice {
         position: GlobalPosition,
         /// How many positions lie between that and the head.
         lag: u64,
+    },
+    /// Events were put aside: their retries are spent, or the application said so. The
+    /// subscription moves on.
+    Parked {
+        /// Which.
+        positions: Vec<GlobalPosition>,
+        /// Why.
+        reason: String,
     },
     /// Forget everything derived from it: it begins anew with the first event there is.
     Reset(ResetReason),

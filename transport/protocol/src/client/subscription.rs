@@ -5,6 +5,7 @@ use std::time::Instant;
 use tidewire_eventstore::{GlobalPosition, RecordedEvent};
 use uuid::Uuid;
 
+use super::unsettled::Unsettled;
 use crate::messages::{After, Delivery, FeedSpec, Sub, Subscribe};
 
 /// Where a subscription stands on the present connection.
@@ -31,8 +32,14 @@ pub(super) struct Subscription {
     /// The epoch that the position was learnt in.
     pub(super) epoch: Option<Uuid>,
     pub(super) stage: Stage,
+    /// Whether and how its events are acknowledged.
+    pub(super) delivery: Delivery,
+    /// What is not settled, if events are acknowledged.
+    pub(super) unsettled: Option<Box<Unsettled>>,
     /// How often in a row the server refused it.
     pub(super) refusals: u32,
+    /// How often in a row it was reset, without being opened between.
+    pub(super) resets: u32,
 }
 
 impl Subscription {
@@ -43,7 +50,7 @@ impl Subscription {
             feed: self.feed.clone(),
             after: self.after,
             epoch: self.epoch,
-            delivery: Delivery::Plain,
+            delivery: self.delivery.clone(),
         }
     }
 
@@ -59,6 +66,29 @@ impl Subscription {
             self.after = After::Position(position);
         }
         moves
+    }
+
+    /// Whether the server keeps a checkpoint of it.
+    pub(super) fn is_consumer(&self) -> bool {
+        matches!(self.delivery, Delivery::Consumer { .. })
+    }
+
+    /// What was open on the server is no longer: everything unsettled is going to come again.
+    pub(super) fn lost(&mut self) {
+        let settles = !self.is_consumer();
+        let Some(unsettled) = &mut self.unsettled else { return };
+        let settled = unsettled.settled_through();
+        unsettled.lost();
+        if settles && self.stage == Stage::Open {
+            self.advance(settled);
+        }
+    }
+
+    /// Positions no longer mean what they did.
+    pub(super) fn forget(&mut self) {
+        if let Some(unsettled) = &mut self.unsettled {
+            unsettled.forget();
+        }
     }
 
     /// The events that are new, in order; the subscription moves past them.

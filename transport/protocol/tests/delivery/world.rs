@@ -123,7 +123,7 @@ impl World {
     }
 
     fn moment(&self) -> Moment {
-        Moment { now: self.now, head: at(EVENTS) }
+        Moment { now: self.now, head: at(EVENTS), removed: at(0) }
     }
 
     fn connect(&mut self) {

@@ -78,7 +78,7 @@ impl Client {
             connect_timeout: Duration::from_secs(2),
             stable_after: Duration::from_secs(1),
             ping_timeout: Duration::from_secs(1),
-            outbox: OutboxLimits { appends: 8, bytes: 4096 },
+            outbox: OutboxLimits { requests: 8, bytes: 4096, ..OutboxLimits::default() },
             ..ClientConfig::default()
         };
         let mut client = Self {
@@ -120,15 +120,15 @@ impl Client {
     }
 
     /// Ends a subscription and begins a like one.
-    pub(crate) fn resubscribe(&mut self, chance: &mut Chance) {
+    pub(crate) fn resubscribe(&mut self, now: Instant, chance: &mut Chance) {
         let at = chance.within(0, self.seen.len() as u64 - 1) as usize;
         let sub = *self.seen.keys().nth(at).expect("it is within");
-        self.core.unsubscribe(sub);
+        self.core.unsubscribe(sub, now);
         let seen = self.seen.remove(&sub).expect("it is there");
         self.subscribe(seen.feed.target, seen.feed.filter.as_deref().cloned(), After::Start);
     }
 
-    pub(crate) fn append(&mut self, chance: &mut Chance) {
+    pub(crate) fn append(&mut self, now: Instant, chance: &mut Chance) {
         self.made += 1;
         let id = EventId::from(Uuid::from_u128(u128::from(self.made) << 64));
         let append = AppendRequest {
@@ -136,10 +136,10 @@ impl Client {
             expected: ExpectedRevision::Any,
             events: vec![NewEvent { id: Some(id), ..NewEvent::json(event_type(chance), "{}") }],
         };
-        match self.core.append(append) {
+        match self.core.append(append, now) {
             Ok(key) => drop(self.unsettled.insert(key, id)),
-            Err(OutboxError::Full { appends, bytes }) => {
-                assert!(appends == 8 || bytes > 3000, "the outbox was not full");
+            Err(OutboxError::Full { requests, bytes }) => {
+                assert!(requests == 8 || bytes > 3000, "the outbox was not full");
                 self.refused += 1;
             }
             Err(error) => panic!("{error}"),
@@ -222,7 +222,10 @@ impl Client {
                     self.settled.push((id, result.expect("the model refuses nothing")));
                 }
                 ClientOutput::Complaint(error) => panic!("the server complains: {error}"),
-                ClientOutput::Fetched { .. } => panic!("nobody fetches"),
+                ClientOutput::Fetched { .. } | ClientOutput::Answered { .. } => {
+                    panic!("nobody asks")
+                }
+                ClientOutput::Ready { .. } => {}
                 ClientOutput::State(_) | ClientOutput::Welcome(_) => {}
             }
         }
@@ -257,7 +260,7 @@ impl Client {
             }
             Notice::Live(_) => seen.live = true,
             Notice::Behind { .. } => seen.live = false,
-            Notice::Position(_) => {}
+            Notice::Position(_) | Notice::Parked { .. } => {}
             Notice::Ended(error) => panic!("subscription {sub} ended: {error:?}"),
         }
     }

@@ -75,7 +75,11 @@ impl ServerConn {
         let limits = FrameLimits::server(config.limits.message_bytes as u64);
         let head = view(log, view_behind);
         Self {
-            session: Session::new(config, info, Moment { now, head }),
+            session: Session::new(
+                config,
+                info,
+                Moment { now, head, removed: GlobalPosition::START },
+            ),
             decoder: FrameDecoder::new(limits),
             read: BytesMut::new(),
             feeds: BTreeMap::new(),
@@ -88,7 +92,7 @@ impl ServerConn {
     }
 
     fn moment(&self, log: &Log, now: Instant) -> Moment {
-        Moment { now, head: view(log, self.view_behind) }
+        Moment { now, head: view(log, self.view_behind), removed: GlobalPosition::START }
     }
 
     pub(crate) fn next(&self) -> Option<Instant> {
@@ -174,6 +178,7 @@ impl ServerConn {
                 | Output::Read { .. }
                 | Output::Command { .. } => panic!("nobody asks for it"),
                 Output::CheckHead { sub } => self.later.push_back((at, Later::CheckHead(sub))),
+                Output::CheckRemoved { .. } => panic!("nothing is removed"),
                 Output::Positions => {
                     let positions =
                         self.feeds.iter().map(|(sub, feed)| (*sub, feed.cursor)).collect();

@@ -109,10 +109,10 @@ impl World {
             }
         }
         if !self.restores && self.chance.once_in(12) {
-            self.client.append(&mut self.chance);
+            self.client.append(self.now, &mut self.chance);
         }
         if self.chance.once_in(200) {
-            self.client.resubscribe(&mut self.chance);
+            self.client.resubscribe(self.now, &mut self.chance);
         }
     }
 

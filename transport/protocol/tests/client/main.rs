@@ -1,102 +1,20 @@
 //! The rules of the client's side that no link has to break for, a scene each.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+mod acks;
+mod requests;
+mod scene;
+
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use scene::{EPOCH, Scene, append, sent, welcome};
 use serde_json::{Value, json};
-use tidewire_eventstore::{
-    EventId, EventType, ExpectedRevision, GlobalPosition, NewEvent, Revision, StreamName,
-};
+use tidewire_eventstore::{EventType, GlobalPosition, Revision, StreamName};
 use tidewire_protocol::{
-    After, AppendRequest, CloseCode, Cursor, Direction, FeedSpec, FetchRequest, Sub, Target,
+    AppendRequest, CloseCode, Cursor, Direction, FeedSpec, FetchRequest, Target,
     backoff::Backoff,
-    client::{
-        ClientConfig, ClientCore, ClientInput, ClientOutput, FetchRefused, Notice, OutboxError,
-        State,
-    },
+    client::{ClientConfig, ClientInput, ClientOutput, FetchRefused, Notice, OutboxError, State},
 };
-use uuid::Uuid;
-
-const EPOCH: &str = "00000000-0000-0000-0000-000000000001";
-
-struct Scene {
-    core: ClientCore,
-    now: Instant,
-}
-
-impl Scene {
-    fn new(config: ClientConfig) -> Self {
-        let now = Instant::now();
-        let mut core = ClientCore::new(config, now);
-        core.connect(now);
-        let mut scene = Self { core, now };
-        let out = scene.poll();
-        assert_eq!(out, [ClientOutput::State(State::Connecting), ClientOutput::Connect]);
-        scene
-    }
-
-    fn connected() -> Self {
-        let mut scene = Self::new(ClientConfig::default());
-        scene.hand_in(ClientInput::Opened);
-        scene.says(welcome(1 << 20, 2));
-        scene
-    }
-
-    fn hand_in(&mut self, input: ClientInput) -> Vec<ClientOutput> {
-        self.core.handle(input, self.now, 0.0);
-        self.poll()
-    }
-
-    fn says(&mut self, message: Value) -> Vec<ClientOutput> {
-        self.hand_in(ClientInput::Text(message.to_string().into()))
-    }
-
-    fn poll(&mut self) -> Vec<ClientOutput> {
-        std::iter::from_fn(|| self.core.poll()).collect()
-    }
-
-    fn subscribe(&mut self) -> Sub {
-        let feed = FeedSpec::of(Target::All);
-        self.core.subscribe(feed, After::Start, None)
-    }
-
-    /// Jumps to the next timer and lets it fire.
-    fn wake(&mut self) -> (Duration, Vec<ClientOutput>) {
-        let at = self.core.next_timeout().expect("a timer runs");
-        let waited = at.saturating_duration_since(self.now);
-        self.now = self.now.max(at);
-        (waited, self.hand_in(ClientInput::Timeout))
-    }
-}
-
-fn welcome(message_bytes: u64, requests: u64) -> Value {
-    json!({"type": "welcome", "session": EPOCH, "node": "a", "epoch": EPOCH, "head": 3,
-        "heartbeat_ms": 15000, "limits": {"message_bytes": message_bytes, "array_messages": 64,
-        "subscriptions": 9, "requests": requests, "append_events": 9, "page_events": 9},
-        "reconnect": {"min_ms": 1, "max_ms": 1, "spread_ms": 1}})
-}
-
-fn append(id: u128) -> AppendRequest {
-    let event_type = EventType::new("T").expect("a name");
-    let id = (id > 0).then(|| EventId::from(Uuid::from_u128(id)));
-    AppendRequest {
-        stream: StreamName::new("s").expect("a name"),
-        expected: ExpectedRevision::Any,
-        events: vec![NewEvent { id, ..NewEvent::json(event_type, "1") }],
-    }
-}
-
-/// The messages among what is to be done.
-fn sent(outputs: &[ClientOutput]) -> Vec<Value> {
-    let text = |output: &ClientOutput| match output {
-        ClientOutput::Send(text) => Some(serde_json::from_slice(text).expect("JSON")),
-        _ => None,
-    };
-    outputs.iter().filter_map(text).collect()
-}
 
 #[test]
 fn hello_carries_every_subscription_with_its_position_and_epoch() {
@@ -122,7 +40,7 @@ fn final_codes_end_in_failure_and_others_in_another_attempt() {
             .chain([1002, 1003, 1007, 1009, 4500, 4503, 4999].map(|code| (code, true)))
     {
         let mut scene = Scene::connected();
-        scene.core.append(append(1)).expect("there is room");
+        scene.core.append(append(1), scene.now).expect("there is room");
         scene.poll();
         let out = scene.hand_in(ClientInput::Lost(CloseCode(code)));
         let failed = out.contains(&ClientOutput::State(State::Failed(CloseCode(code))));
@@ -191,20 +109,21 @@ fn attempts_can_be_limited() {
     }
     scene.hand_in(ClientInput::Lost(CloseCode::ABNORMAL));
     assert_eq!(*scene.core.state(), State::Failed(CloseCode::ABNORMAL));
-    assert_eq!(scene.core.append(append(1)), Err(OutboxError::Failed));
+    assert_eq!(scene.core.append(append(1), scene.now), Err(OutboxError::Failed));
 }
 
 #[test]
 fn the_outbox_refuses_what_it_must_not_send_and_keeps_within_the_servers_limits() {
     let mut scene = Scene::new(ClientConfig::default());
-    assert_eq!(scene.core.append(append(0)), Err(OutboxError::MissingId));
+    assert_eq!(scene.core.append(append(0), scene.now), Err(OutboxError::MissingId));
     let nothing = AppendRequest { events: Vec::new(), ..append(1) };
-    assert_eq!(scene.core.append(nothing), Err(OutboxError::NoEvents));
+    assert_eq!(scene.core.append(nothing, scene.now), Err(OutboxError::NoEvents));
     let mut large = append(1);
     large.events[0].meta = Some(Bytes::from(format!("\"{}\"", "x".repeat(300))));
-    let large_key = scene.core.append(large.clone()).expect("no server has told its limit");
+    let large_key =
+        scene.core.append(large.clone(), scene.now).expect("no server has told its limit");
     for id in 2..=4 {
-        scene.core.append(append(id)).expect("there is room");
+        scene.core.append(append(id), scene.now).expect("there is room");
     }
     scene.hand_in(ClientInput::Opened);
     let out = scene.says(welcome(300, 2));
@@ -218,7 +137,10 @@ fn the_outbox_refuses_what_it_must_not_send_and_keeps_within_the_servers_limits(
         sent(out).iter().map(|message| message["id"].to_string()).collect()
     };
     assert_eq!(ids(&out), ["\"a2\"", "\"a3\""], "as many as the server answers at once");
-    assert!(matches!(scene.core.append(large), Err(OutboxError::TooLarge { max: 300, .. })));
+    assert!(matches!(
+        scene.core.append(large, scene.now),
+        Err(OutboxError::TooLarge { max: 300, .. })
+    ));
     let appended =
         json!({"type": "appended", "id": "a2", "stream": "s", "revision": 0, "position": 1});
     assert_eq!(ids(&scene.says(appended.clone())), ["\"a4\""]);
@@ -228,7 +150,7 @@ fn the_outbox_refuses_what_it_must_not_send_and_keeps_within_the_servers_limits(
 #[test]
 fn an_append_that_meets_a_closing_server_waits_for_the_next_one() {
     let mut scene = Scene::connected();
-    scene.core.append(append(1)).expect("there is room");
+    scene.core.append(append(1), scene.now).expect("there is room");
     let first = sent(&scene.poll());
     let closing =
         json!({"type": "error", "id": "a1", "code": "closing", "message": "", "retryable": true});
