@@ -12,7 +12,7 @@ use actix::Addr;
 use tidewire_eventstore::{
     EventStore, GlobalPosition, Page, Read, ReadError, ReadStart, RecordedEvent, Revision, Target,
 };
-use tidewire_protocol::{Auth, SessionConfig, session::Limits};
+use tidewire_protocol::{Auth, DeliveryConfig, SessionConfig, session::Limits};
 use tokio::{
     runtime::Handle,
     sync::{Semaphore, oneshot},
@@ -23,11 +23,15 @@ use crate::{
     broadcaster::Broadcaster,
     catch_up::CatchUp,
     commands::{Commands, Registry},
+    consumers::Consumers,
     dispatcher::Dispatcher,
     log_view::SharedView,
     metrics::Metrics,
     retention::Remover,
 };
+
+/// The longest that an event waits to be settled, however many attempts it has had.
+const ACK_TIMEOUT_MAX: Duration = Duration::from_secs(60);
 
 /// One process.
 pub(crate) struct Node {
@@ -42,6 +46,7 @@ pub(crate) struct Node {
     pub(crate) broadcaster: Addr<Broadcaster>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) fetches: Fetches,
+    pub(crate) consumers: Arc<Consumers>,
     pub(crate) commands: Commands,
     pub(crate) remover: Remover,
     /// What the broadcaster knows of the log.
@@ -65,6 +70,7 @@ impl Node {
         broadcaster: Addr<Broadcaster>,
         metrics: Arc<Metrics>,
         log: Arc<SharedView>,
+        consumers: Arc<Consumers>,
         registry: Registry,
     ) -> std::io::Result<Self> {
         let session = Arc::new(session_config(&config, token));
@@ -87,6 +93,7 @@ impl Node {
             broadcaster,
             metrics,
             fetches,
+            consumers,
             commands,
             remover: Remover::default(),
             log,
@@ -277,6 +284,7 @@ fn session_config(config: &Config, token: Option<String>) -> SessionConfig {
             opening_message_bytes: config.opening_message_bytes_max,
             subscriptions: config.subscriptions_max,
             requests: config.requests_max,
+            window: config.window_max,
             ..Limits::default()
         },
         hello_timeout: config.hello_timeout,
@@ -284,6 +292,13 @@ fn session_config(config: &Config, token: Option<String>) -> SessionConfig {
         pong_timeout: config.pong_timeout,
         progress_timeout: config.progress_timeout,
         heartbeat_interval: config.heartbeat_interval,
+        delivery: DeliveryConfig {
+            ack_timeout: config.ack_timeout,
+            ack_timeout_max: ACK_TIMEOUT_MAX.max(config.ack_timeout),
+            max_attempts: config.attempts_max,
+            save_interval: config.checkpoint_interval,
+            ..DeliveryConfig::default()
+        },
         // A session's own share of the drain: what is left is for its Close frame.
         drain_timeout: config.drain_timeout / 2,
         ..SessionConfig::default()

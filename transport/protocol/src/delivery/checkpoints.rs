@@ -173,9 +173,11 @@ impl Checkpoints {
         self.charges.remove(&position).map_or(0, |(_, charges)| charges)
     }
 
-    /// How many events wait for a save to be forgotten here.
+    /// How many events wait for a save to be forgotten here, or for being read.
     pub(super) fn unsaved(&self) -> usize {
-        self.held.iter().map(|held| held.parked.len() + held.replayed.len()).sum()
+        let reading = usize::from(matches!(self.replaying, Replaying::Reading));
+        let unsaved = |held: &Held| held.parked.len() + held.replayed.len();
+        self.held.iter().map(unsaved).sum::<usize>() + reading
     }
 
     /// Something of a stream has changed that has to be saved.
