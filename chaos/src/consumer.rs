@@ -1,12 +1,13 @@
 //! Durable consumers: one that is held alone, by one of two sessions at a time, and a group that
 //! several sessions share.
 //!
-//! A member works as applications should: it takes an event, has its effect, and acknowledges it.
+//! Every other member works with our client, the others by hand. Each works as applications should: it takes an event, has its effect, and acknowledges it.
 //! The effects are what a crash does not take away. Some events it gives back to be retried, some
 //! it parks or passes over, and some are poison: whoever takes one crashes.
 
+mod by_client;
+mod by_hand;
 mod effects;
-mod member;
 
 use std::{
     net::SocketAddr,
@@ -26,6 +27,9 @@ use crate::{
 use effects::Effects;
 pub(crate) use effects::Settled;
 
+/// How long a single event may take to a consumer while all is quiet. A member's server that was
+/// killed holds its share of a group until its lease of 10 s runs out, and then shares move.
+pub(crate) const PROBE: Duration = Duration::from_secs(20);
 /// How long a question to a server may take.
 const ANSWER: Duration = Duration::from_secs(5);
 /// Parked events that are asked for at once.
@@ -84,8 +88,13 @@ impl Consumer {
             let random = Random::new(seed, &format!("{} {index}", state.name));
             // Alone, the second waits until it is told to take over.
             let waits = sharing == Sharing::Alone && index > 0;
-            let work = member::work(Arc::clone(&state), address, received, random, waits);
-            tasks.push(tokio::spawn(work).abort_handle());
+            let state = Arc::clone(&state);
+            let task = if index % 2 == 0 {
+                tokio::spawn(by_hand::work(state, address, received, random, waits))
+            } else {
+                tokio::spawn(by_client::work(state, address, received, random, waits))
+            };
+            tasks.push(task.abort_handle());
             members.push(orders);
         }
         Self { state, members, tasks }
@@ -109,15 +118,31 @@ impl Consumer {
     /// Learns from a server which events are parked: the word of it may have been lost. What is
     /// wrong with them goes to the ledger.
     pub(crate) async fn look_at_parked(&self, server: SocketAddr) {
-        let path = format!("/consumers/{}/parked?limit={PARKED_MAX}", self.state.name);
-        let Ok(answer) = http::request(server, ANSWER, "GET", &path, None).await else { return };
-        if answer.status != 200 {
-            return;
+        let mut next = Some(0);
+        while let Some(after) = next.take() {
+            let name = &self.state.name;
+            let path = format!("/consumers/{name}/parked?after={after}&limit={PARKED_MAX}");
+            let Ok(answer) = http::request(server, ANSWER, "GET", &path, None).await else {
+                return;
+            };
+            if answer.status != 200 {
+                return;
+            }
+            match serde_json::from_str::<ParkedPage>(&answer.body) {
+                Ok(page) => {
+                    page.parked.into_iter().for_each(|parked| self.state.parked(parked));
+                    next = page.next;
+                }
+                Err(error) => self.state.violation(&format!("is told of parked events: {error}")),
+            }
         }
-        match serde_json::from_str::<ParkedPage>(&answer.body) {
-            Ok(page) => page.parked.into_iter().for_each(|parked| self.state.parked(parked)),
-            Err(error) => self.state.violation(&format!("has a list of parked events: {error}")),
-        }
+    }
+
+    /// The lowest checkpoint that a server tells of.
+    pub(crate) async fn checkpoint(&self, server: SocketAddr) -> Option<u64> {
+        let path = format!("/consumers/{}", self.state.name);
+        let answer = http::request(server, ANSWER, "GET", &path, None).await.ok()?;
+        serde_json::from_str::<Value>(&answer.body).ok()?["checkpoint"].as_u64()
     }
 }
 
@@ -130,6 +155,7 @@ impl Drop for Consumer {
 #[derive(Deserialize)]
 struct ParkedPage {
     parked: Vec<Parked>,
+    next: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -146,7 +172,37 @@ const SPENT: &str = "attempts spent";
 /// Why our members have events parked.
 const OURS: &str = "chaos has it so";
 
+/// What a member makes of an event. It depends on the event alone, so that it is the same for
+/// whichever member is given it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wish {
+    Effect,
+    /// To be given it again, the first time.
+    Retry,
+    Park,
+    Skip,
+    /// It crashes.
+    Poison,
+}
+
+fn wish(event: &Seen, attempt: u32, is_poison: bool) -> Wish {
+    match event.content % 400 {
+        _ if is_poison => Wish::Poison,
+        0..4 if attempt == 1 => Wish::Retry,
+        4 => Wish::Park,
+        5 => Wish::Skip,
+        _ => Wish::Effect,
+    }
+}
+
 impl State {
+    /// A member was given an event.
+    fn given(&self, position: u64, attempt: u32) {
+        if attempt > ATTEMPTS_MAX {
+            self.violation(&format!("was given {position} for the {attempt}th time"));
+        }
+    }
+
     fn effects(&self) -> MutexGuard<'_, Effects> {
         self.effects.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -157,10 +213,14 @@ impl State {
             return self.violation(&format!("got what it did not ask for: {event:?}"));
         }
         let effect = self.effects().effect(event);
+        let counts = &self.ledger.counts;
         match effect {
-            Ok(Settled::First) => self.ledger.counts.read.fetch_add(1, Relaxed),
-            Ok(Settled::Again) => self.ledger.counts.repeated.fetch_add(1, Relaxed),
-            Err(wrong) => return self.violation(&wrong),
+            Ok(Settled::First) => counts.read.fetch_add(1, Relaxed),
+            Ok(Settled::Again) => counts.repeated.fetch_add(1, Relaxed),
+            Err(wrong) => {
+                self.violation(&wrong);
+                0
+            }
         };
     }
 
@@ -198,6 +258,10 @@ impl State {
 impl Audience for Consumer {
     fn name(&self) -> &str {
         &self.state.name
+    }
+
+    fn patience(&self) -> Duration {
+        PROBE
     }
 
     fn is_complete(&self, log: &Log) -> bool {

@@ -97,6 +97,12 @@ pub(crate) fn seen(event: &RecordedEvent) -> Seen {
     }
 }
 
+/// Whether whoever works on an event that our client delivered crashes.
+pub(crate) fn is_poison(event: &RecordedEvent) -> bool {
+    let Payload::Json(data) = &event.payload else { return false };
+    std::str::from_utf8(data).is_ok_and(|data| data.contains(POISON))
+}
+
 /// What stands in the payload of a poison event.
 const POISON: &str = "\"poison\":true";
 

@@ -65,7 +65,7 @@ async fn run(options: Options) -> Result<ExitCode> {
         );
     }
     let began_at = Instant::now();
-    let stopping = stop::Stopping::install()?;
+    stop::install()?;
     let mut reports = Vec::new();
     for (shape, faults) in options.worlds() {
         let run = storm::Run {
@@ -77,7 +77,7 @@ async fn run(options: Options) -> Result<ExitCode> {
             with_consumers: !options.no_consumers,
             until: began_at + options.within(),
         };
-        let report = storm::run(&run, &stopping).await?;
+        let report = storm::run(&run).await?;
         let clean = report.is_clean();
         reports.push(report);
         if !clean {

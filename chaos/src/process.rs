@@ -1,15 +1,75 @@
 //! Processes of ours: signals, memory, children, limits. Linux, by `/proc`.
 
 use std::{
-    fs,
+    fs, io,
     os::unix::process::CommandExt,
-    process::{Command, Stdio},
+    process::{Command, ExitStatus, Stdio},
 };
 
 use nix::{
     sys::signal::{Signal, kill},
     unistd::{Pid, User},
 };
+use tokio::process::{Child, ChildStderr, ChildStdout, Command as Start};
+
+use crate::stop;
+
+/// A process that was started here. It is killed when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Running {
+    child: Child,
+    started_as: u32,
+}
+
+impl Running {
+    /// Starts it.
+    pub(crate) fn start(command: &mut Start) -> io::Result<Self> {
+        let child = command.kill_on_drop(true).spawn()?;
+        let started_as = child.id().unwrap_or_default();
+        stop::began(started_as);
+        Ok(Self { child, started_as })
+    }
+
+    /// Its id, until it was waited for.
+    pub(crate) fn id(&self) -> Option<u32> {
+        self.child.id()
+    }
+
+    /// How it ended, if it has.
+    pub(crate) fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
+        let ended = self.child.try_wait();
+        if matches!(ended, Ok(Some(_))) {
+            stop::ended(self.started_as);
+        }
+        ended
+    }
+
+    /// Waits until it ends.
+    pub(crate) async fn wait(&mut self) -> io::Result<ExitStatus> {
+        let status = self.child.wait().await;
+        stop::ended(self.started_as);
+        status
+    }
+
+    /// Kills it, and waits until it has ended.
+    pub(crate) async fn kill(&mut self) -> io::Result<()> {
+        if let Some(pid) = self.id() {
+            signal(pid, Signal::SIGKILL);
+        }
+        self.wait().await.map(drop)
+    }
+
+    /// What it writes, each once.
+    pub(crate) fn outputs(&mut self) -> (Option<ChildStdout>, Option<ChildStderr>) {
+        (self.child.stdout.take(), self.child.stderr.take())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        stop::ended(self.started_as);
+    }
+}
 
 /// Sends a signal; a process that has gone does not mind.
 pub(crate) fn signal(pid: u32, signal: Signal) {

@@ -8,7 +8,8 @@ use std::{
 };
 
 use crate::{
-    calm::{PROBE, SETTLE, Took},
+    calm::{SETTLE, Took},
+    consumer, reader,
     world::{Shape, World},
 };
 
@@ -110,12 +111,14 @@ impl Report {
             println!("  LEFT OUT: {} faults, {why}", self.left_out_faults);
         }
         println!(
-            "  after the faults all was settled within {:.1} s (bound {} s), a single event was \
-             with everybody within {} ms (bound {} ms)",
+            "  after the faults all was settled within {:.1} s (bound {} s), a single event was with \
+             every reader within {} ms (bound {} ms), with every consumer within {} ms (bound {} ms)",
             self.took.settled.as_secs_f64(),
             SETTLE.as_secs(),
-            self.took.probe.as_millis(),
-            PROBE.as_millis()
+            self.took.read.as_millis(),
+            reader::PROBE.as_millis(),
+            self.took.consumed.as_millis(),
+            consumer::PROBE.as_millis()
         );
         if self.is_clean() {
             println!("  nothing wrong");

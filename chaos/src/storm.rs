@@ -14,13 +14,12 @@ use tokio::{
 };
 
 use crate::{
-    calm::{self, Took},
+    calm,
     fault::{Schedule, Scope},
     inject::{Injected, inject},
     log::Log,
     random::Random,
     report::Report,
-    stop::Stopping,
     world::{Keep, Shape, World},
 };
 
@@ -51,17 +50,15 @@ pub(crate) struct Run<'a> {
 /// # Errors
 ///
 /// Something of ours did not work, or what was taken down did not come up again.
-pub(crate) async fn run(run: &Run<'_>, stopping: &Stopping) -> Result<Report> {
+pub(crate) async fn run(run: &Run<'_>) -> Result<Report> {
     let began_at = Instant::now();
     println!("\n=== {} · {} faults · seed {}", run.shape.name(), run.faults, run.seed);
     let world =
         World::start(run.shape, run.program, run.plant, run.seed, run.with_consumers).await?;
     let world = Arc::new(world);
-    stopping.watch(world.pids());
     let mut report = Report::new(run.shape, run.seed);
     let outcome = storms(run, &world, &mut report).await;
     report.finish(&world, began_at.elapsed());
-    stopping.forget();
 
     let world = Arc::into_inner(world).context("a fault still has the world")?;
     let failed = outcome.is_err() || !report.is_clean();
@@ -89,10 +86,7 @@ async fn storms(run: &Run<'_>, world: &Arc<World>, report: &mut Report) -> Resul
         left -= now;
         storm(world, &mut schedule, now, &mut report.faults).await?;
         let took = calm::check(world, &mut log, &mut random).await?;
-        report.took = Took {
-            settled: report.took.settled.max(took.settled),
-            probe: report.took.probe.max(took.probe),
-        };
+        report.took = report.took.or_longer(took);
         check_memory(world);
         println!(
             "  {:5.0} s: {} faults of {}; the log has {} events; all settled after {:.1} s, the \
@@ -102,7 +96,7 @@ async fn storms(run: &Run<'_>, world: &Arc<World>, report: &mut Report) -> Resul
             run.faults,
             log.head(),
             took.settled.as_secs_f64(),
-            took.probe.as_millis(),
+            took.read.as_millis(),
         );
         if world.ledger.violations().1 > 0 {
             break;

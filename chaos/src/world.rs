@@ -25,6 +25,7 @@ use crate::{
     proxy::Proxy,
     reader::{Order, Reader, Way},
     server::{Launch, Server},
+    stop,
     writer::{self, Kind, Writer},
 };
 
@@ -85,6 +86,7 @@ impl World {
         let folder = tempfile::Builder::new().prefix("tidewire-chaos-").tempdir()?;
         // PostgreSQL may have to run as another user.
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o711))?;
+        stop::lies_in(Some(folder.path()));
         let ledger = Arc::new(Ledger::new());
         let launch = |index: usize, database: Vec<String>| Launch {
             name: format!("server-{index}"),
@@ -231,17 +233,9 @@ impl World {
         if let Some(postgres) = &self.postgres {
             postgres.stop().await;
         }
+        stop::lies_in(None);
         let folder = self.folder.take()?;
         (keep == Keep::Folder).then(|| folder.keep())
-    }
-
-    /// The processes that were started and may still run.
-    pub(crate) fn pids(&self) -> impl Fn() -> Vec<u32> + Send + 'static {
-        let (servers, postgres) = (self.servers.clone(), self.postgres.clone());
-        move || {
-            let servers = servers.iter().filter_map(|server| server.pid());
-            servers.chain(postgres.iter().filter_map(|postgres| postgres.pid())).collect()
-        }
     }
 }
 

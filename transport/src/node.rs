@@ -10,7 +10,8 @@ use std::{
 
 use actix::Addr;
 use tidewire_eventstore::{
-    EventStore, GlobalPosition, Page, Read, ReadError, ReadStart, RecordedEvent, Revision, Target,
+    ConsumerError, ConsumerStore, EventStore, GlobalPosition, Page, Read, ReadError, ReadStart,
+    RecordedEvent, Revision, Target,
 };
 use tidewire_protocol::{Auth, DeliveryConfig, SessionConfig, session::Limits};
 use tokio::{
@@ -179,6 +180,34 @@ impl Node {
         .unwrap_or(Err(FetchError::Store(ReadError::Unavailable)))
     }
 
+    /// Asks the store something about consumers for a client, on the database's runtime, within the
+    /// bounds of the reads that clients ask for.
+    ///
+    /// # Errors
+    ///
+    /// [`AskError::Overloaded`] where too much is waiting, else what the store says.
+    pub(crate) async fn ask<T, F>(
+        &self,
+        question: impl FnOnce(Arc<dyn ConsumerStore>) -> F + Send + 'static,
+    ) -> Result<T, AskError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, ConsumerError>> + Send,
+    {
+        let Some(waiting) = self.fetches.wait() else {
+            self.metrics.fetches_refused.fetch_add(1, Ordering::Relaxed);
+            return Err(AskError::Overloaded);
+        };
+        let (consumers, reads) = (self.store.consumers(), self.fetches.reads.clone());
+        self.on_runtime(async move {
+            let _waiting = waiting;
+            let _turn = reads.acquire().await.expect("the semaphore is never closed");
+            question(consumers).await.map_err(AskError::Consumer)
+        })
+        .await
+        .unwrap_or(Err(AskError::Consumer(ReadError::Unavailable.into())))
+    }
+
     /// Asks the store for its head, on the database's runtime.
     pub(crate) async fn store_head(&self) -> Result<GlobalPosition, ReadError> {
         let store = self.store.clone();
@@ -254,6 +283,15 @@ impl From<ReadError> for FetchError {
     fn from(error: ReadError) -> Self {
         Self::Store(error)
     }
+}
+
+/// Why a question about consumers was not answered.
+#[derive(Debug)]
+pub(crate) enum AskError {
+    /// Too much is waiting.
+    Overloaded,
+    /// The store refused, or could not.
+    Consumer(ConsumerError),
 }
 
 /// Bounds the reads that clients ask for: a few at once, some waiting.

@@ -1,6 +1,6 @@
 //! One connection through the proxy, and what is being done to it.
 
-use std::{future::Future, net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
 use socket2::SockRef;
 use tokio::{
@@ -187,11 +187,9 @@ async fn carry(
     }
 }
 
-fn changed(state: &mut watch::Receiver<State>) -> impl Future<Output = ()> + '_ {
-    async {
-        if state.changed().await.is_err() {
-            std::future::pending().await
-        }
+async fn changed(state: &mut watch::Receiver<State>) {
+    if state.changed().await.is_err() {
+        std::future::pending().await
     }
 }
 

@@ -1,4 +1,4 @@
-//! One member of a consumer: a session by hand that takes, has the effect, and acknowledges.
+//! A member by hand: a session that takes, has the effect, and acknowledges.
 
 use std::{
     collections::HashMap,
@@ -8,15 +8,21 @@ use std::{
 
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
-use tokio::{sync::mpsc, time::sleep};
+use tokio::{
+    sync::mpsc,
+    time::{Duration, Instant, sleep, sleep_until},
+};
 
-use super::{OURS, State};
+use super::{OURS, State, Wish, wish};
 use crate::{
-    content::{Seen, WireEvent},
+    content::WireEvent,
     random::Random,
     reader::Order,
     session::{Message, Session},
 };
+
+/// How long a member that is to crash waits for an event to crash on.
+const CRASH_WITHIN: Duration = Duration::from_millis(500);
 
 /// Why a session has ended.
 enum End {
@@ -26,29 +32,6 @@ enum End {
     /// Another member holds the consumer now.
     Taken,
     Stopped,
-}
-
-/// What a member makes of an event. It depends on the event alone, so that it is the same for
-/// whichever member is given it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wish {
-    Effect,
-    /// To be given it again, the first time.
-    Retry,
-    Park,
-    Skip,
-    /// It crashes.
-    Poison,
-}
-
-fn wish(event: &Seen, attempt: u32, is_poison: bool) -> Wish {
-    match event.content % 400 {
-        _ if is_poison => Wish::Poison,
-        0..4 if attempt == 1 => Wish::Retry,
-        4 => Wish::Park,
-        5 => Wish::Skip,
-        _ => Wish::Effect,
-    }
 }
 
 /// What a session knows of its subscription.
@@ -61,8 +44,8 @@ struct Work<'a> {
     given_back: HashMap<String, u64>,
     /// The position that is to be acknowledged, not sent yet.
     to_ack: Option<u64>,
-    /// After so many further events it crashes.
-    crash_after: Option<u64>,
+    /// After so many further events it crashes, or when this time has come.
+    crash: Option<(u64, Instant)>,
 }
 
 pub(super) async fn work(
@@ -105,7 +88,7 @@ async fn session(
         window: random.range(4..64),
         given_back: HashMap::new(),
         to_ack: None,
-        crash_after: None,
+        crash: None,
     };
     work.subscribe().await?;
     loop {
@@ -113,7 +96,7 @@ async fn session(
             order = orders.recv() => match order {
                 None => return Ok(End::Stopped),
                 Some(Order::Crash) => {
-                    work.crash_after = Some(random.range(0..10));
+                    work.crash = Some((random.range(0..10), Instant::now() + CRASH_WITHIN));
                     continue;
                 }
                 Some(Order::Freeze(pause)) => {
@@ -123,10 +106,18 @@ async fn session(
                 Some(Order::TakeOver) => continue,
             },
             text = work.session.next() => text?,
+            () = crash_due(work.crash) => return Ok(End::Crash),
         };
         if let Some(end) = work.take(&text, random).await? {
             return Ok(end);
         }
+    }
+}
+
+async fn crash_due(crash: Option<(u64, Instant)>) {
+    match crash {
+        Some((_, due)) => sleep_until(due).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -193,12 +184,10 @@ impl Work<'_> {
         let (attempt, is_poison) = (event.attempt, event.is_poison());
         let event = event.seen();
         let position = event.position;
-        if attempt > super::ATTEMPTS_MAX {
-            self.state.violation(&format!("was given {position} for the {attempt}th time"));
-        }
+        self.state.given(position, attempt);
         // The crash comes between taking the event and its effect, or between that and the ack.
-        let crashes_now = self.crash_after == Some(0);
-        self.crash_after = self.crash_after.map(|left| left.saturating_sub(1));
+        let crashes_now = self.crash.is_some_and(|(left, _)| left == 0);
+        self.crash = self.crash.map(|(left, due)| (left.saturating_sub(1), due));
         if crashes_now && random.once_in(2) {
             return Ok(Some(End::Crash));
         }
