@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use reqwest::{Method, Response, StatusCode, Url};
+use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use serde::Deserialize;
 use serde_json::Value;
 use tidewire_client::{Client, ClientConfig, ErrorBody};
@@ -69,21 +69,40 @@ impl Remote {
 
     /// POSTs JSON to a path made of `segments`, and returns the answer's JSON.
     pub(crate) async fn post(&self, segments: &[&str], body: String) -> Result<Value> {
-        let mut request = self
-            .http
+        let request = self
             .request(Method::POST, self.path(segments)?)
-            .timeout(ANSWER_WITHIN)
             .header("content-type", "application/json")
             .body(body);
-        if let Some(token) = &self.token {
-            request = request.bearer_auth(token);
+        self.answer(request).await?.json().await.context("the server's answer is not JSON")
+    }
+
+    /// GETs a path made of `segments`, with a query, and returns the answer's JSON.
+    pub(crate) async fn get(&self, segments: &[&str], query: &[(&str, String)]) -> Result<Value> {
+        let mut url = self.path(segments)?;
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
         }
+        let answer = self.answer(self.request(Method::GET, url)).await?;
+        answer.json().await.context("the server's answer is not JSON")
+    }
+
+    /// DELETEs a path made of `segments`.
+    pub(crate) async fn delete(&self, segments: &[&str]) -> Result<()> {
+        self.answer(self.request(Method::DELETE, self.path(segments)?)).await.map(drop)
+    }
+
+    fn request(&self, method: Method, url: Url) -> RequestBuilder {
+        let request = self.http.request(method, url).timeout(ANSWER_WITHIN);
+        match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        }
+    }
+
+    /// The answer, if it is a success.
+    async fn answer(&self, request: RequestBuilder) -> Result<Response> {
         let answer = request.send().await.map_err(|error| self.unreachable(&error))?;
-        if answer.status().is_success() {
-            answer.json().await.context("the server's answer is not JSON")
-        } else {
-            Err(refusal(answer).await)
-        }
+        if answer.status().is_success() { Ok(answer) } else { Err(refusal(answer).await) }
     }
 
     /// A client of the server's socket that was let in; `verb` is its name in the list of

@@ -2,7 +2,7 @@
 
 use std::{error::Error, fmt};
 
-use tidewire_eventstore::{AppendError, ReadError};
+use tidewire_eventstore::{AppendError, ConsumerError, ReadError};
 
 /// The exit statuses, as `--help` explains them.
 pub(crate) const CODES: &str = "\
@@ -69,6 +69,8 @@ fn reason_of(cause: &(dyn Error + 'static)) -> Option<Reason> {
         Some(failure.reason)
     } else if let Some(append) = cause.downcast_ref::<AppendError>() {
         Some(reason_of_code(append.code(), append.retryable()))
+    } else if let Some(consumer) = cause.downcast_ref::<ConsumerError>() {
+        Some(reason_of_code(consumer.code(), consumer.retryable()))
     } else {
         let read = cause.downcast_ref::<ReadError>()?;
         Some(reason_of_code(read.code(), read.retryable()))
@@ -93,6 +95,8 @@ mod tests {
             (name.into(), 1),
             (AppendError::Unavailable.into(), 4),
             (ReadError::Unavailable.into(), 4),
+            (ConsumerError::Fenced.into(), 1),
+            (ConsumerError::Store(ReadError::Unavailable).into(), 4),
             (failure(Reason::InUse, "taken"), 5),
         ] {
             assert_eq!(code_of(&error), code, "{error}");

@@ -4,6 +4,7 @@ mod append;
 mod bench;
 mod client;
 mod config;
+mod consumers;
 mod database;
 mod demo;
 mod epoch;
@@ -15,6 +16,7 @@ mod import;
 mod logging;
 mod migrate;
 mod pages;
+mod parked;
 mod serve;
 mod tail;
 
@@ -37,6 +39,8 @@ enum Verb {
     Append(append::Args),
     Import(import::Args),
     Tail(tail::Args),
+    Consumers(consumers::Args),
+    Parked(parked::Args),
     Migrate(migrate::Args),
     Epoch(epoch::Args),
     Health(health::Args),
@@ -50,6 +54,8 @@ fn main() -> ExitCode {
         Verb::Append(args) => append::run(args),
         Verb::Import(args) => import::run(args),
         Verb::Tail(args) => tail::run(args),
+        Verb::Consumers(args) => consumers::run(args),
+        Verb::Parked(args) => parked::run(args),
         Verb::Migrate(args) => migrate::run(args),
         Verb::Epoch(args) => epoch::run(args),
         Verb::Health(args) => health::run(args),
