@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
+use reqwest::{Method, Response, StatusCode, Url};
 use serde::Deserialize;
 use serde_json::Value;
 use tidewire_client::{Client, ClientConfig, ErrorBody};
@@ -69,11 +69,7 @@ impl Remote {
 
     /// POSTs JSON to a path made of `segments`, and returns the answer's JSON.
     pub(crate) async fn post(&self, segments: &[&str], body: String) -> Result<Value> {
-        let request = self
-            .request(Method::POST, self.path(segments)?)
-            .header("content-type", "application/json")
-            .body(body);
-        self.answer(request).await?.json().await.context("the server's answer is not JSON")
+        self.ask(Method::POST, segments, None, Some(body), ANSWER_WITHIN).await
     }
 
     /// GETs a path made of `segments`, with a query, and returns the answer's JSON.
@@ -82,25 +78,45 @@ impl Remote {
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }
-        let answer = self.answer(self.request(Method::GET, url)).await?;
-        answer.json().await.context("the server's answer is not JSON")
+        json(self.send(Method::GET, url, None, ANSWER_WITHIN).await?).await
     }
 
     /// DELETEs a path made of `segments`.
     pub(crate) async fn delete(&self, segments: &[&str]) -> Result<()> {
-        self.answer(self.request(Method::DELETE, self.path(segments)?)).await.map(drop)
+        let url = self.path(segments)?;
+        self.send(Method::DELETE, url, None, ANSWER_WITHIN).await.map(drop)
     }
 
-    fn request(&self, method: Method, url: Url) -> RequestBuilder {
-        let request = self.http.request(method, url).timeout(ANSWER_WITHIN);
-        match &self.token {
-            Some(token) => request.bearer_auth(token),
-            None => request,
+    /// Sends a request to a path made of `segments`, with JSON or without, and returns the answer's
+    /// JSON.
+    pub(crate) async fn ask(
+        &self,
+        method: Method,
+        segments: &[&str],
+        query: Option<&str>,
+        body: Option<String>,
+        within: Duration,
+    ) -> Result<Value> {
+        let mut url = self.path(segments)?;
+        url.set_query(query);
+        json(self.send(method, url, body, within).await?).await
+    }
+
+    /// The answer to a request, if it is a success.
+    async fn send(
+        &self,
+        method: Method,
+        url: Url,
+        body: Option<String>,
+        within: Duration,
+    ) -> Result<Response> {
+        let mut request = self.http.request(method, url).timeout(within);
+        if let Some(body) = body {
+            request = request.header("content-type", "application/json").body(body);
         }
-    }
-
-    /// The answer, if it is a success.
-    async fn answer(&self, request: RequestBuilder) -> Result<Response> {
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token);
+        }
         let answer = request.send().await.map_err(|error| self.unreachable(&error))?;
         if answer.status().is_success() { Ok(answer) } else { Err(refusal(answer).await) }
     }
@@ -144,6 +160,10 @@ impl Remote {
         let text = format!("cannot reach {}: {why}; is `tidewire serve` running?", self.url);
         failure(Reason::Unavailable, text)
     }
+}
+
+async fn json(answer: Response) -> Result<Value> {
+    answer.json().await.context("the server's answer is not JSON")
 }
 
 async fn refusal(answer: Response) -> anyhow::Error {

@@ -2,7 +2,7 @@
 
 use std::{error::Error, fmt};
 
-use tidewire_eventstore::{AppendError, ConsumerError, ReadError};
+use tidewire_eventstore::{AppendError, ConsumerError, ReadError, RemoveError};
 
 /// The exit statuses, as `--help` explains them.
 pub(crate) const CODES: &str = "\
@@ -71,6 +71,8 @@ fn reason_of(cause: &(dyn Error + 'static)) -> Option<Reason> {
         Some(reason_of_code(append.code(), append.retryable()))
     } else if let Some(consumer) = cause.downcast_ref::<ConsumerError>() {
         Some(reason_of_code(consumer.code(), consumer.retryable()))
+    } else if let Some(removal) = cause.downcast_ref::<RemoveError>() {
+        Some(reason_of_code(removal.code(), removal.retryable()))
     } else {
         let read = cause.downcast_ref::<ReadError>()?;
         Some(reason_of_code(read.code(), read.retryable()))
@@ -97,6 +99,8 @@ mod tests {
             (ReadError::Unavailable.into(), 4),
             (ConsumerError::Fenced.into(), 1),
             (ConsumerError::Store(ReadError::Unavailable).into(), 4),
+            (RemoveError::NotFound.into(), 1),
+            (RemoveError::Store(ReadError::Unavailable).into(), 4),
             (failure(Reason::InUse, "taken"), 5),
         ] {
             assert_eq!(code_of(&error), code, "{error}");

@@ -6,8 +6,10 @@ mod client;
 mod config;
 mod consumers;
 mod database;
+mod delete;
 mod demo;
 mod epoch;
+mod erase;
 mod exit;
 mod flights;
 mod health;
@@ -17,8 +19,11 @@ mod logging;
 mod migrate;
 mod pages;
 mod parked;
+mod removal;
+mod retain;
 mod serve;
 mod tail;
+mod truncate;
 
 use std::process::ExitCode;
 
@@ -41,6 +46,10 @@ enum Verb {
     Tail(tail::Args),
     Consumers(consumers::Args),
     Parked(parked::Args),
+    Truncate(truncate::Args),
+    Delete(delete::Args),
+    Erase(erase::Args),
+    Retain(retain::Args),
     Migrate(migrate::Args),
     Epoch(epoch::Args),
     Health(health::Args),
@@ -56,6 +65,10 @@ fn main() -> ExitCode {
         Verb::Tail(args) => tail::run(args),
         Verb::Consumers(args) => consumers::run(args),
         Verb::Parked(args) => parked::run(args),
+        Verb::Truncate(args) => truncate::run(args),
+        Verb::Delete(args) => delete::run(args),
+        Verb::Erase(args) => erase::run(args),
+        Verb::Retain(args) => retain::run(args),
         Verb::Migrate(args) => migrate::run(args),
         Verb::Epoch(args) => epoch::run(args),
         Verb::Health(args) => health::run(args),

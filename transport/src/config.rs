@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::RetentionPolicy;
+
 /// What the transport is told to do and to refuse. `Default` is what the documentation states.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -26,6 +28,18 @@ pub struct Config {
     /// Most appends and fetches of one session that are under way; beyond it the session's socket
     /// is not read. Default: 64.
     pub requests_max: usize,
+    /// The largest window of a subscription with acks, in events: how many may be sent and not yet
+    /// settled. Default: 1024.
+    pub window_max: usize,
+    /// How long a client may take to settle the oldest event that it was sent, before the event is
+    /// charged an attempt and sent again; twice as long with each attempt. Default: 5 s.
+    #[serde(with = "millis")]
+    pub ack_timeout: Duration,
+    /// Attempts at an event before it is parked. Default: 3.
+    pub attempts_max: u32,
+    /// At least so long between two writes of a consumer's checkpoint. Default: 1 s.
+    #[serde(with = "millis")]
+    pub checkpoint_interval: Duration,
     /// The largest WebSocket message that a client may send, in bytes, all fragments together.
     /// Default: 5 MiB (an append has at most 4).
     pub message_bytes_max: usize,
@@ -87,6 +101,12 @@ pub struct Config {
     /// Between looks at the store's head for commits that nobody announced. Default: 500 ms.
     #[serde(with = "millis")]
     pub head_poll: Duration,
+    /// What this node removes by itself, at the start and then every
+    /// [`Self::retention_interval`]. Default: nothing.
+    pub retention: Vec<RetentionPolicy>,
+    /// Between two times that [`Self::retention`] is seen to. Default: 10 minutes.
+    #[serde(with = "millis")]
+    pub retention_interval: Duration,
     /// Threads of the runtime that talks to the database, where the transport makes it. Default: 2.
     pub database_threads: usize,
 }
@@ -100,6 +120,10 @@ impl Default for Config {
             sessions_max: 50_000,
             subscriptions_max: 64,
             requests_max: 64,
+            window_max: 1024,
+            ack_timeout: Duration::from_secs(5),
+            attempts_max: 3,
+            checkpoint_interval: Duration::from_secs(1),
             message_bytes_max: 5 << 20,
             opening_message_bytes_max: 256 << 10,
             reply_bytes_max: 256 << 10,
@@ -123,6 +147,8 @@ impl Default for Config {
             command_answer_bytes_max: 256 << 10,
             command_threads: 2,
             head_poll: Duration::from_millis(500),
+            retention: Vec::new(),
+            retention_interval: Duration::from_secs(600),
             database_threads: 2,
         }
     }
@@ -143,11 +169,16 @@ impl Config {
             ("heartbeat_interval", self.heartbeat_interval),
             ("command_timeout", self.command_timeout),
             ("head_poll", self.head_poll),
+            ("ack_timeout", self.ack_timeout),
+            ("checkpoint_interval", self.checkpoint_interval),
+            ("retention_interval", self.retention_interval),
         ];
         let limits = [
             ("sessions_max", self.sessions_max),
             ("subscriptions_max", self.subscriptions_max),
             ("requests_max", self.requests_max),
+            ("window_max", self.window_max),
+            ("attempts_max", self.attempts_max as usize),
             ("message_bytes_max", self.message_bytes_max),
             ("opening_message_bytes_max", self.opening_message_bytes_max),
             ("reply_bytes_max", self.reply_bytes_max),

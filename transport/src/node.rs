@@ -11,9 +11,9 @@ use std::{
 use actix::Addr;
 use tidewire_eventstore::{
     ConsumerError, ConsumerStore, EventStore, GlobalPosition, Page, Read, ReadError, ReadStart,
-    RecordedEvent, Revision,
+    RecordedEvent, Revision, Target,
 };
-use tidewire_protocol::{Auth, SessionConfig, session::Limits};
+use tidewire_protocol::{Auth, DeliveryConfig, SessionConfig, session::Limits};
 use tokio::{
     runtime::Handle,
     sync::{Semaphore, oneshot},
@@ -24,10 +24,15 @@ use crate::{
     broadcaster::Broadcaster,
     catch_up::CatchUp,
     commands::{Commands, Registry},
+    consumers::Consumers,
     dispatcher::Dispatcher,
     log_view::SharedView,
     metrics::Metrics,
+    retention::Remover,
 };
+
+/// The longest that an event waits to be settled, however many attempts it has had.
+const ACK_TIMEOUT_MAX: Duration = Duration::from_secs(60);
 
 /// One process.
 pub(crate) struct Node {
@@ -42,7 +47,9 @@ pub(crate) struct Node {
     pub(crate) broadcaster: Addr<Broadcaster>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) fetches: Fetches,
+    pub(crate) consumers: Arc<Consumers>,
     pub(crate) commands: Commands,
+    pub(crate) remover: Remover,
     /// What the broadcaster knows of the log.
     pub(crate) log: Arc<SharedView>,
     draining: AtomicBool,
@@ -64,6 +71,7 @@ impl Node {
         broadcaster: Addr<Broadcaster>,
         metrics: Arc<Metrics>,
         log: Arc<SharedView>,
+        consumers: Arc<Consumers>,
         registry: Registry,
     ) -> std::io::Result<Self> {
         let session = Arc::new(session_config(&config, token));
@@ -86,7 +94,9 @@ impl Node {
             broadcaster,
             metrics,
             fetches,
+            consumers,
             commands,
+            remover: Remover::default(),
             log,
             draining: AtomicBool::new(false),
             dispatchers: Mutex::default(),
@@ -209,7 +219,24 @@ impl Node {
         .unwrap_or(Err(ReadError::Unavailable))
     }
 
-    async fn on_runtime<T: Send + 'static>(
+    /// Asks the store where whoever has seen `target` through `after` has to begin instead, if
+    /// they have missed what was removed; on the database's runtime.
+    pub(crate) async fn retained_after(
+        &self,
+        target: Target,
+        after: GlobalPosition,
+    ) -> Result<Option<GlobalPosition>, ReadError> {
+        let store = self.store.clone();
+        self.on_runtime(async move {
+            let found = store.retained_after(target, after);
+            let found = tokio::time::timeout(Duration::from_secs(5), found).await;
+            found.unwrap_or(Err(ReadError::Unavailable))
+        })
+        .await
+        .unwrap_or(Err(ReadError::Unavailable))
+    }
+
+    pub(crate) async fn on_runtime<T: Send + 'static>(
         &self,
         work: impl Future<Output = T> + Send + 'static,
     ) -> Option<T> {
@@ -295,6 +322,7 @@ fn session_config(config: &Config, token: Option<String>) -> SessionConfig {
             opening_message_bytes: config.opening_message_bytes_max,
             subscriptions: config.subscriptions_max,
             requests: config.requests_max,
+            window: config.window_max,
             ..Limits::default()
         },
         hello_timeout: config.hello_timeout,
@@ -302,6 +330,13 @@ fn session_config(config: &Config, token: Option<String>) -> SessionConfig {
         pong_timeout: config.pong_timeout,
         progress_timeout: config.progress_timeout,
         heartbeat_interval: config.heartbeat_interval,
+        delivery: DeliveryConfig {
+            ack_timeout: config.ack_timeout,
+            ack_timeout_max: ACK_TIMEOUT_MAX.max(config.ack_timeout),
+            max_attempts: config.attempts_max,
+            save_interval: config.checkpoint_interval,
+            ..DeliveryConfig::default()
+        },
         // A session's own share of the drain: what is left is for its Close frame.
         drain_timeout: config.drain_timeout / 2,
         ..SessionConfig::default()

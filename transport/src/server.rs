@@ -18,6 +18,7 @@ use tidewire_eventstore::{EventStore, LogTail, ReadError, TailConfig, TailNews};
 use tokio::{
     runtime::{self, Handle, Runtime},
     sync::mpsc,
+    task::AbortHandle,
     time::{Instant, sleep},
 };
 
@@ -26,11 +27,13 @@ use crate::{
     broadcaster::Broadcaster,
     catch_up::CatchUp,
     commands::{CommandHandler, Registry},
+    consumers::Consumers,
     dispatcher::Drain,
     http,
     log_view::{LogView, SharedView},
     metrics::Metrics,
     node::Node,
+    retention,
     websocket::Connection,
 };
 
@@ -206,7 +209,7 @@ impl Builder {
         };
 
         let metrics = Metrics::new(store.clone());
-        let log = LogView::first(found.position, &found.epochs);
+        let log = LogView::first(&found);
         let shared = Arc::new(SharedView::new(&log));
         let mut tail = TailConfig::default();
         tail.head_poll = config.head_poll;
@@ -228,18 +231,27 @@ impl Builder {
             config.page_cache_bytes_max,
             metrics.catch_up.clone(),
         );
+        let (consumers, keeping) = Consumers::start(
+            store.consumers(),
+            &handle,
+            config.node.clone(),
+            metrics.consumers.clone(),
+        );
         let node = Arc::new(Node::new(
             config,
             token,
             store,
-            handle,
+            handle.clone(),
             catch_up,
             broadcaster,
             metrics,
             shared.clone(),
+            consumers,
             commands,
         )?);
-        let following = Following { arbiter, shared, runtime };
+        let retention = (!node.config.retention.is_empty())
+            .then(|| handle.spawn(retention::keep(node.clone())).abort_handle());
+        let following = Following { arbiter, shared, retention, runtime, keeping };
         Ok(Tidewire { node: web::Data::from(node), following: Arc::new(following) })
     }
 }
@@ -267,12 +279,20 @@ struct Following {
     /// The broadcaster's.
     arbiter: ArbiterHandle,
     shared: Arc<SharedView>,
+    /// Follows the retention policies, where there are any.
+    retention: Option<AbortHandle>,
     runtime: DatabaseRuntime,
+    /// The task that saves what consumers have come to.
+    keeping: AbortHandle,
 }
 
 impl Following {
-    /// Lets the broadcaster go, and its thread.
+    /// Lets the broadcaster go, and its thread; what saves checkpoints, and what removes by itself.
     fn stop(&self) {
+        self.keeping.abort();
+        if let Some(retention) = &self.retention {
+            retention.abort();
+        }
         self.shared.stop_following();
         self.arbiter.stop();
     }
@@ -310,7 +330,8 @@ impl Tidewire {
         Builder { store, config, token: None, runtime: None, commands }
     }
 
-    /// `/ws`, `/streams/{stream}`, `/commands/{name}`, `/events`, `/healthz`, `/readyz`, `/metrics` and `/sessions`,
+    /// `/ws`, `/streams/{stream}`, `/commands/{name}`, `/events`, `/events/{position}`,
+    /// `/categories/{category}/retention`, `/healthz`, `/readyz`, `/metrics` and `/sessions`,
     /// below no prefix. What an application registers after it, it does not see: register it last,
     /// or put it below a prefix, as in `web::scope("/log").service(tidewire.scope())`.
     pub fn scope(&self) -> Scope {
@@ -335,8 +356,8 @@ impl Tidewire {
     }
 
     /// Says goodbye to every session, with a delay after which to come back that is spread over
-    /// [`Config::drain_spread`], takes no new ones, and waits until all have left, at most
-    /// [`Config::drain_timeout`]. Returns how many had not. Then the log is not followed any more.
+    /// [`Config::drain_spread`], takes no new ones, and waits until all have left and
+    /// the checkpoints of consumers are written, each at most [`Config::drain_timeout`]. Returns how many had not. Then the log is not followed any more.
     pub async fn drain(&self) -> usize {
         let config = &self.node.config;
         self.node.begin_drain();
@@ -348,6 +369,7 @@ impl Tidewire {
         while self.node.sessions() > 0 && Instant::now() < deadline {
             sleep(DRAIN_POLL).await;
         }
+        self.node.consumers.flush(config.drain_timeout).await;
         self.following.stop();
         self.node.sessions()
     }

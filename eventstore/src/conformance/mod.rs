@@ -163,6 +163,7 @@ macro_rules! conformance_tests {
                 a_large_removal_is_done_whole,
                 whoever_missed_something_is_told_where_to_begin,
                 readers_pass_over_what_was_removed,
+                a_tail_tells_of_removals,
                 a_repeated_append_gets_its_first_answer_after_a_removal,
                 an_append_needs_a_payload,
                 random_removals_agree_with_a_model,

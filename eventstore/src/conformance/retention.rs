@@ -8,7 +8,7 @@ use super::{append, counted, event_type, identified, page, read_all, record, str
 use crate::{
     Append, AppendError, Category, Direction, ERASED_TYPE, EventId, EventRef, EventStore,
     ExpectedRevision, GlobalPosition, LogTail, NewEvent, Payload, Read, ReadStart, RecordedEvent,
-    Removal, RemoveError, Removed, Revision, TailConfig, Target, follow,
+    Removal, RemoveError, Removed, Revision, TailConfig, TailNews, Target, follow,
 };
 
 const LONG: Duration = Duration::from_secs(3600);
@@ -312,6 +312,21 @@ pub async fn readers_pass_over_what_was_removed(store: Arc<dyn EventStore>) {
     let all = follow(store.clone(), Target::All, Vec::new(), at(0), config);
     let seen: Vec<_> = all.take(expected.len()).map(|event| event.position.get()).collect().await;
     assert_eq!(seen, expected);
+}
+
+/// Whoever follows the log hears that something was removed, though nothing was appended.
+pub async fn a_tail_tells_of_removals(store: Arc<dyn EventStore>) {
+    record(&*store, to("a-1", vec![counted(0), counted(1)])).await;
+    let head = store.head().await.expect("a head");
+    let config = TailConfig { head_poll: Duration::from_millis(5), ..TailConfig::default() };
+    let mut tail = LogTail::after_head(store.clone(), head, config);
+    for before in [1, 2] {
+        remove(&*store, truncate("a-1", before)).await;
+        match tail.news().await {
+            TailNews::Removals(removals) => assert_eq!(removals.through, at(before)),
+            other => panic!("nobody expects {other:?}"),
+        }
+    }
 }
 
 /// The answer to an append that was recorded before does not depend on what became of its events.

@@ -144,7 +144,7 @@ async fn through(tail: &mut LogTail, position: u64) -> Vec<(String, u64)> {
     while tail.position() != at(position) {
         match soon("a batch", tail.news()).await {
             TailNews::Batch(TailBatch { events, .. }) => seen.extend(events.iter().map(outline)),
-            TailNews::Epochs(epochs) => panic!("nobody expects {epochs:?}"),
+            other => panic!("nobody expects {other:?}"),
         }
     }
     seen

@@ -120,7 +120,7 @@ impl EventStore for Gated {
 }
 
 fn query(target: Target) -> Arc<Query> {
-    Arc::new(Query { generation: Generation::default(), target, types: Vec::new() })
+    Arc::new(Query { generation: Generation::default(), purges: 0, target, types: Vec::new() })
 }
 
 fn at(position: u64) -> GlobalPosition {
@@ -212,8 +212,9 @@ async fn a_read_waits_for_a_database_that_is_away() {
 
 #[tokio::test]
 async fn what_is_kept_stays_within_its_bytes() {
-    let page =
-        |bytes| Arc::new(CatchUpPage { events: Vec::new(), scanned: at(0), full: true, bytes });
+    let page = |bytes| {
+        Arc::new(CatchUpPage { events: Vec::new(), scanned: at(0), full: true, bytes, purges: 0 })
+    };
     let key = |after| PageKey::exactly(query(Target::All), at(after));
     let mut kept =
         Kept { pages: HashMap::new(), order: VecDeque::new(), bytes: 0, kept_bytes_max: 100 };

@@ -1,4 +1,4 @@
-//! HTTP beside the socket: append, command, read by page, health, metrics, sessions.
+//! HTTP beside the socket: append, command, read by page, remove, health, metrics, sessions.
 //!
 //! The same fields and codes as on the wire. Errors are `{"error": {"code", "message",
 //! "retryable", …}}`. There are no CORS headers, and a write has to be `application/json`, which a
@@ -11,6 +11,7 @@ mod consumers;
 mod events;
 pub(crate) mod host;
 mod refusal;
+mod retention;
 mod streams;
 
 use actix_web::{
@@ -35,9 +36,14 @@ pub(crate) fn routes(config: &mut web::ServiceConfig) {
         .service(
             resource("/streams/{stream:.+}")
                 .route(web::post().to(streams::append))
-                .route(web::get().to(streams::read)),
+                .route(web::get().to(streams::read))
+                .route(web::delete().to(retention::remove_stream)),
         )
         .service(resource("/commands/{name:.+}").route(web::post().to(commands::execute)))
+        .service(
+            resource("/categories/{category}/retention").route(web::post().to(retention::retain)),
+        )
+        .service(resource("/events/{position}").route(web::delete().to(retention::erase)))
         .service(resource("/consumers").route(web::get().to(consumers::list)))
         .service(
             resource("/consumers/{name}")

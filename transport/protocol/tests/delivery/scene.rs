@@ -81,7 +81,7 @@ impl Scene {
     }
 
     pub(crate) fn moment(&self) -> Moment {
-        Moment { now: self.now, head: at(HEAD) }
+        Moment { now: self.now, head: at(HEAD), removed: at(0) }
     }
 
     pub(crate) fn hand_in(&mut self, input: Input) -> Vec<String> {
@@ -137,8 +137,16 @@ impl Scene {
         self.say(&format!(r#"{{"type":"nack","sub":1,"positions":{positions:?},{rest}}}"#))
     }
 
+    /// A nack with a retry after a delay, and what follows its answer.
+    pub(crate) fn retry_in(&mut self, positions: &[u64], delay_ms: u64) -> Vec<String> {
+        let mut said = self.nack(positions, &format!(r#""action":"retry","delay_ms":{delay_ms}"#));
+        said.retain(|said| !said.starts_with("retrying"));
+        said
+    }
+
+    /// A nack with a retry at once, and what follows its answer.
     pub(crate) fn retry(&mut self, positions: &[u64]) -> Vec<String> {
-        self.nack(positions, r#""action":"retry""#)
+        self.retry_in(positions, 0)
     }
 
     /// Offers events, each with its stream.
@@ -197,7 +205,7 @@ pub(crate) fn session(config: SessionConfig, now: Instant) -> Session {
         opened_at: Timestamp::from_micros(1_000_000),
         bearer: None,
     };
-    Session::new(config, info, Moment { now, head: at(HEAD) })
+    Session::new(config, info, Moment { now, head: at(HEAD), removed: at(0) })
 }
 
 pub(crate) fn at(position: u64) -> GlobalPosition {
@@ -291,6 +299,7 @@ fn told(message: &Value) -> Vec<String> {
                 })
                 .collect();
         }
+        "retrying" => format!("retrying {}", message["positions"]),
         "parked" => format!("parked {}: {}", message["positions"], text("reason")),
         "subscribed" if message["resumed"] == true => {
             format!("subscribed after {}, resumed", message["after"])
