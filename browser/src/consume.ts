@@ -13,8 +13,8 @@ import type { EventMap, EventOf } from './stream.js';
 import { createStore, guard, type Observable, type Stop } from './store.js';
 import type { Phase } from './subscription.js';
 import { retry, type Nack, type Verdict } from './verdict.js';
-import { ERASED, where } from './where.js';
-import type { After, ClientMessage, Consumer, ErasedEvent, ErrorMessage, Filter, Json, RecordedEvent, ResetReason, Target } from './wire.js';
+import { where } from './where.js';
+import type { After, ClientMessage, Consumer, ErrorMessage, Filter, Json, RecordedEvent, ResetReason, Target } from './wire.js';
 
 /** How events are consumed. */
 export interface ConsumeOptions<M extends EventMap = { [type: string]: Json }> {
@@ -39,8 +39,6 @@ export interface ConsumeOptions<M extends EventMap = { [type: string]: Json }> {
    * verdict (`retry()`, `park()`, `skip()`, `stop()`) does as it says.
    */
   onEvent(event: EventOf<M>): Verdict | Promise<Verdict>;
-  /** The payload of an event was erased: drop what was kept of it. Without it, `onEvent` gets the `$erased` event. */
-  onErased?(event: ErasedEvent): Verdict | Promise<Verdict>;
   /** The handler threw, and the event is retried after `delay`. Without it the error surfaces as an uncaught one. */
   onThrow?(error: unknown, event: EventOf<M>, delay: number): void;
   /** The server has given these events up and goes on without them. */
@@ -76,6 +74,8 @@ const ACK_DELAY_MS = 200;
 const WINDOW = 256;
 /** Milliseconds before a subscription that was refused for now is tried again, unless the server says otherwise. */
 const RETRY_MS = 1_000;
+/** The longest delay that a server takes. */
+const RETRY_DELAY_MS_MAX = 3_600_000;
 /** As many characters of a reason as always fit into its 500 bytes. */
 const REASON_CHARACTERS = 166;
 
@@ -135,7 +135,6 @@ export const consume = <M extends EventMap = { [type: string]: Json }>(
     if (phase === 'ended') return;
     acknowledge(true);
     withdraw('ended');
-    clearTimeout(acking);
     close();
     unwatch();
     if (error)
@@ -152,9 +151,9 @@ export const consume = <M extends EventMap = { [type: string]: Json }>(
   /** The handler's word on an event; a throw is a retry. */
   const judge = async (event: RecordedEvent): Promise<Verdict> => {
     const given = event as EventOf<M>;
-    const backoff = (): number => Math.round(retryDelay(reconnectPolicy(options.backoff), event.attempt ?? 1, Math.random()));
+    const backoff = (): number => retryDelay(reconnectPolicy(options.backoff), event.attempt ?? 1, Math.random());
     try {
-      const verdict = await (event.type === ERASED && options.onErased ? options.onErased(event as ErasedEvent) : options.onEvent(given));
+      const verdict = await options.onEvent(given);
       return verdict?.action === 'retry' ? { delay_ms: backoff(), ...verdict } : verdict;
     } catch (error) {
       const delay = backoff();
@@ -170,8 +169,15 @@ export const consume = <M extends EventMap = { [type: string]: Json }>(
     // Nothing is heard after it.
     if (verdict?.action === 'stop') acknowledge(true);
     if (needed && verdict) {
-      const { reason } = verdict;
-      say({ type: 'nack', sub, positions: [at], ...verdict, ...(reason !== undefined && { reason: reason.slice(0, REASON_CHARACTERS) }) });
+      const { action, delay_ms = 0, reason } = verdict;
+      say({
+        type: 'nack',
+        sub,
+        positions: [at],
+        action,
+        delay_ms: Math.min(Math.round(delay_ms), RETRY_DELAY_MS_MAX) || undefined,
+        reason: reason?.slice(0, REASON_CHARACTERS) || undefined,
+      });
     }
     if (verdict?.action === 'stop') end();
     else acknowledge(false);
@@ -249,7 +255,9 @@ export const consume = <M extends EventMap = { [type: string]: Json }>(
           parked += message.positions.length;
           guard(() => options.onParked?.(message.positions, message.reason));
           break;
-        default:
+        case 'live':
+        case 'behind':
+        case 'scanned':
           delivery.scanned(message.position);
           if (message.type !== 'scanned') phase = message.type;
       }

@@ -61,20 +61,19 @@ export const createDelivery = (): Delivery => {
   let queue: Item[] = [];
   let current: Item | undefined;
   /** Acks owed to what came again. */
-  let owed: number[] = [];
+  const owed = new Set<number>();
   let window = 1;
   let told = 0;
   let done = 0;
   let acked = 0;
   /** While a retry may hold back events that never came, everything up to here is settled at most. */
   let floor = Infinity;
-  /** Settled since the last ack; the first ack of a subscription goes at once. */
-  let since = 0;
-  let first = true;
+  /** Settled since the last ack. Before the first one of a subscription, enough for that to go at once. */
+  let since = Infinity;
 
   const lowest = (): number => Math.min(current?.here ? current.position : Infinity, queue[0]?.position ?? Infinity);
   const finish = ({ position, again }: Item): void => {
-    if (again) owed = [...new Set(owed).add(position)].sort((a, b) => a - b);
+    if (again) owed.add(position);
     else done = Math.max(done, position);
     since++;
   };
@@ -105,15 +104,14 @@ export const createDelivery = (): Delivery => {
     },
     begin(after = 0, most = 1) {
       queue = [];
-      owed = [];
+      owed.clear();
       retries.clear();
       away.clear();
       if (current) current.here = current.again = false;
       told = done = acked = after;
       floor = Infinity;
       window = most;
-      since = 0;
-      first = true;
+      since = Infinity;
     },
     deliver(event) {
       const { position, stream, attempt = 1 } = event;
@@ -176,19 +174,18 @@ export const createDelivery = (): Delivery => {
     },
     acks(now) {
       const below = lowest();
-      const due = owed.filter((position) => position < below);
+      const due = [...owed].filter((position) => position < below).sort((a, b) => a - b);
       // With nothing left to handle, what was looked at counts; but an event that is to come again must not be named.
       const top = below === Infinity && !away.size ? told : done;
-      const more = top > Math.max(acked, ...due) && top < below;
-      if (!now && !first && !due.length && since < window / 4) return more ? undefined : [];
-      owed = owed.filter((position) => position >= below);
-      const all = more ? [...due, top] : due;
-      if (all.length) {
-        acked = Math.max(acked, ...all);
+      const more = top < below && top > Math.max(acked, ...due);
+      if (!now && !due.length && since < window / 4) return more ? undefined : [];
+      if (more) due.push(top);
+      for (const position of due) {
+        owed.delete(position);
+        acked = Math.max(acked, position);
         since = 0;
-        first = false;
       }
-      return all;
+      return due;
     },
     checkpoint: () => Math.min(told, floor, ...[lowest(), ...away.keys()].map((position) => position - 1)),
     pending: () => queue.length + +!!current,

@@ -9,11 +9,13 @@ export { createClient, type Client, type ClientOptions, type TokenReason } from 
 export type { ClosedError, ConnectionState, WebSocketConstructor, WebSocketLike } from './connection.js';
 export { consume, type ConsumeOptions, type Consumption, type ConsumptionState } from './consume.js';
 export type { Cursor, Keeper, Saved } from './cursor_types.js';
+export { erasable } from './erasable.js';
 export { TidewireError } from './error.js';
 export { events, type IterateOptions } from './events.js';
 export type { HeartbeatOptions } from './liveness.js';
 export { quality, type Quality } from './quality.js';
 export type { QueueOptions } from './queue.js';
+export { send, type CommandMap, type Send, type SendOptions } from './send.js';
 export { statistics, type Measurable, type Statistics } from './statistics.js';
 export type { Observable, Stop } from './store.js';
 export { stream, type EventMap, type EventOf, type StreamOptions, type Subscription } from './stream.js';

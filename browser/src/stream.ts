@@ -9,9 +9,9 @@
 import type { Client, Route } from './client.js';
 import { TidewireError } from './error.js';
 import { createStore, guard, type Observable, type Stop } from './store.js';
-import { begin, receive, settle, type Reached, type Step, type SubscriptionState } from './subscription.js';
-import { ERASED, where } from './where.js';
-import type { After, ErasedEvent, ErrorMessage, Filter, Json, RecordedEvent, ResetReason, Target } from './wire.js';
+import { begin, receive, type Reached, type Step, type SubscriptionState } from './subscription.js';
+import { where } from './where.js';
+import type { After, ErrorMessage, Filter, Json, RecordedEvent, ResetReason, Target } from './wire.js';
 
 /** Event types and their data: what a subscription's events are typed by. */
 export type EventMap = { readonly [type: string]: unknown };
@@ -33,8 +33,6 @@ export interface StreamOptions<M extends EventMap = { [type: string]: Json }> {
   readonly buffer?: number;
   /** Gets every event, in order. The next one waits for its promise. If it throws, the subscription ends before that event. */
   onEvent(event: EventOf<M>): void | Promise<void>;
-  /** The payload of an event was erased: drop what was kept of it. Without it, `onEvent` gets the `$erased` event. */
-  onErased?(event: ErasedEvent): void | Promise<void>;
   /** Everything that there is was handed over; what comes now is new. */
   onLive?(reached: Reached): void;
   /** Everything up to here was looked at, and what matched was handed over. */
@@ -93,14 +91,12 @@ export function follow<M extends EventMap>(client: Client, to: Target, options: 
     pumping = true;
     try {
       for (let step; (step = steps[0]); ) {
-        const { call, value } = step;
-        const erased = call === 'onEvent' && value.type === ERASED && options.onErased;
-        const handled = erased ? erased(value as ErasedEvent) : options[call]?.(value as never);
+        const handled = options[step.call]?.(step.value as never);
         if (handled) await handled;
         // After a reset or the end meanwhile this position means nothing any more.
         if (steps[0] !== step) continue;
         steps.shift();
-        state = settle(state, step.position);
+        state = { ...state, position: step.position };
         if (handled) publish();
         keeper?.save({ position: step.position, epoch: state.epoch }, end);
         if (step.call === 'onReset') open();

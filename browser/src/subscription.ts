@@ -88,6 +88,3 @@ export const receive = (state: SubscriptionState, message: Progress, current: st
   }
   return [{ phase, position, received, epoch }, steps];
 };
-
-/** The state once the application has handled everything up to `position`. */
-export const settle = (state: SubscriptionState, position: number): SubscriptionState => ({ ...state, position });

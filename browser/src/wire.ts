@@ -92,7 +92,7 @@ export type ClientMessage =
       readonly type: 'append';
       readonly id: string;
       readonly stream: string;
-      readonly expected?: Expected;
+      readonly expected?: Expected | undefined;
       readonly events: readonly NewEvent[];
     }
   | { readonly type: 'ack'; readonly sub: number; readonly position: number }
@@ -101,8 +101,8 @@ export type ClientMessage =
       readonly sub: number;
       readonly positions: readonly number[];
       readonly action: 'retry' | 'park' | 'skip' | 'stop';
-      readonly delay_ms?: number;
-      readonly reason?: string;
+      readonly delay_ms?: number | undefined;
+      readonly reason?: string | undefined;
     }
   | { readonly type: 'command'; readonly id: string; readonly name: string; readonly data: unknown; readonly key?: string }
   | { readonly type: 'ping'; readonly id: string };

@@ -1,6 +1,6 @@
 /** At least once, each settled by its handler: acks, retries, consumers and groups against a server that keeps its side. */
 import { afterEach, expect, test, vi } from 'vitest';
-import { consume, park, retry, skip, stop, type Client, type ClientMessage, type ConsumeOptions, type Verdict } from '../src/index.js';
+import { consume, erasable, park, retry, skip, stop, type Client, type ClientMessage, type ConsumeOptions, type Verdict } from '../src/index.js';
 import type { FakeServer } from '../src/testing/index.js';
 import { pair, some, upTo } from './support/connect.js';
 
@@ -44,9 +44,20 @@ test('an event is acknowledged when its handler has finished, not before', async
   release();
   await until(() => acks(server)).toEqual([1]);
   expect(settled(server)).toEqual([1]);
+  // The last one that there is, and its handler is at it.
+  await until(() => got).toEqual([1, 2]);
+  server.heartbeat();
+  await until(() => consumption.getSnapshot()).toMatchObject({ position: 1, pending: 1 });
+  server.log.append('b-1', some(1));
+  const heard: number[] = [];
+  client.onMessage((message) => void (message.type === 'heartbeat' && heard.push(message.positions['1']!)));
+  server.heartbeat();
+  await until(() => heard.at(-1)).toBe(3);
+  expect(acks(server)).toEqual([1]);
   release();
-  await until(() => acks(server)).toEqual([1, 2]);
-  expect(consumption.getSnapshot()).toMatchObject({ position: 2, pending: 0 });
+  await until(() => acks(server)).toEqual([1, 3]);
+  expect(settled(server)).toEqual([1, 2]);
+  expect(consumption.getSnapshot()).toMatchObject({ position: 3, pending: 0 });
 });
 
 test('acks wait for each other, at most for 200 ms', async () => {
@@ -271,6 +282,35 @@ test('a cut gives back what has not begun, and a handler that runs on is acknowl
   await until(() => got).toEqual([1, 2, 3]);
 });
 
+test('an ack that waited when the connection was cut keeps no later one waiting', async () => {
+  vi.useFakeTimers();
+  try {
+    const { client, server } = pair(fast);
+    await client.connect();
+    consume(client, 'a-1', { consumer: 'inbox', after: 'start', onEvent() {} });
+    const append = async (): Promise<void> => {
+      await vi.advanceTimersByTimeAsync(1);
+      server.log.append('a-1', some(1));
+      await vi.advanceTimersByTimeAsync(1);
+    };
+    await append();
+    await append();
+    expect(acks(server)).toEqual([1]);
+    server.refuse(true);
+    server.cut();
+    await vi.advanceTimersByTimeAsync(300);
+    server.refuse(false);
+    await vi.advanceTimersByTimeAsync(300);
+    expect(settled(server)).toEqual([1, 2]);
+    await append();
+    await vi.advanceTimersByTimeAsync(200);
+    expect(settled(server)).toEqual([1, 2, 3]);
+    client.disconnect();
+  } finally {
+    vi.useRealTimers();
+  }
+});
+
 test('a consumer goes on where its checkpoint is, whatever after says, on another page too', async () => {
   const first = await connected();
   const { server } = first;
@@ -390,13 +430,17 @@ test('an erasure is told, whatever the types, and settled like any event', async
   const { client, server } = await connected();
   server.log.append('a-1', [{ type: 'Named', data: 'Ann' }, { type: 'Left', data: 1 }]);
   const got: unknown[] = [];
-  consume<{ Named: string }>(client, 'a-1', {
-    consumer: 'inbox',
-    after: 'start',
-    types: ['Named'],
-    onEvent: ({ data, erased }) => void got.push(erased ?? data),
-    onErased: ({ data }) => void got.push(data),
-  });
+  consume<{ Named: string }>(
+    client,
+    'a-1',
+    erasable({
+      consumer: 'inbox',
+      after: 'start',
+      types: ['Named'],
+      onEvent: ({ data, erased }) => void got.push(erased ?? data),
+      onErased: ({ data }) => void got.push(data),
+    }),
+  );
   await until(() => got).toEqual(['Ann']);
   server.log.erase(1);
   const { id } = server.log.events[0]!;

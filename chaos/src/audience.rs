@@ -1,11 +1,16 @@
 //! Whoever has to get events, of whatever kind.
 
+use std::time::Duration;
+
 use crate::log::Log;
 
 /// One who has to get events.
 pub(crate) trait Audience {
     /// For people.
     fn name(&self) -> &str;
+
+    /// How long a single event may take to it while all is quiet.
+    fn patience(&self) -> Duration;
 
     /// Whether it has everything of the log that it has to have.
     fn is_complete(&self, log: &Log) -> bool;

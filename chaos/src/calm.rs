@@ -1,10 +1,7 @@
 //! After the faults: everybody has to be settled, caught up and live within a bound, and what they
 //! were told and saw has to be what the log has.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use tokio::time::sleep;
@@ -16,13 +13,17 @@ use crate::{
     ledger::Outcome,
     log::Log,
     random::Random,
+    reader::PROBE,
+    server::Server,
     world::World,
 };
 
 /// How long writers may take to be told, and readers to catch up, after the last fault.
 pub(crate) const SETTLE: Duration = Duration::from_secs(60);
-/// How long a single event may take to everybody once all is calm.
-pub(crate) const PROBE: Duration = Duration::from_secs(6);
+/// How long the append of a probe may take.
+const APPEND: Duration = Duration::from_secs(3);
+/// How long a consumer's checkpoint may take to be where the log ends.
+const CHECKPOINT: Duration = Duration::from_secs(30);
 /// Probes after each storm.
 const PROBES: u64 = 8;
 /// Between two looks at a condition.
@@ -34,7 +35,20 @@ pub(crate) struct Took {
     /// From the end of the faults until everybody had everything.
     pub(crate) settled: Duration,
     /// The slowest probe, from its append to the last reader.
-    pub(crate) probe: Duration,
+    pub(crate) read: Duration,
+    /// The slowest probe, from its append to the last consumer's effect.
+    pub(crate) consumed: Duration,
+}
+
+impl Took {
+    /// The longer of each.
+    pub(crate) fn or_longer(self, other: Self) -> Self {
+        Self {
+            settled: self.settled.max(other.settled),
+            read: self.read.max(other.read),
+            consumed: self.consumed.max(other.consumed),
+        }
+    }
 }
 
 /// Checks everything. What is wrong goes to the ledger.
@@ -59,29 +73,51 @@ pub(crate) async fn check(world: &World, log: &mut Log, random: &mut Random) -> 
     }
     read(world, log).await?;
     while let Some(one) = world.audience().find(|one| !one.is_complete(log)) {
+        world.look_at_parked().await;
         if calm_at.elapsed() > SETTLE {
             world.ledger.violation(format!("{} has not caught up after {SETTLE:?}", one.name()));
             break;
         }
         sleep(LOOK).await;
     }
-    let settled = calm_at.elapsed();
-
-    let mut probe = Duration::ZERO;
+    let mut took = Took { settled: calm_at.elapsed(), ..Took::default() };
     if world.ledger.violations().1 == 0 {
         for number in 0..PROBES {
             let server = &world.servers[number as usize % world.servers.len()];
-            probe = probe.max(one_probe(world, server, random, number).await?);
+            took = took.or_longer(probe(world, server, random, number).await?);
         }
     }
     read(world, log).await?;
+    checkpoints(world, log.head()).await;
     for one in world.audience() {
         if let Some(wrong) = one.check(log) {
             world.ledger.violation(format!("the {} {wrong}", one.name()));
         }
     }
     world.pause_writers(false);
-    Ok(Took { settled, probe })
+    Ok(took)
+}
+
+/// Waits until every consumer's checkpoint is where the log ends.
+async fn checkpoints(world: &World, head: u64) {
+    let began_at = Instant::now();
+    for consumer in &world.consumers {
+        loop {
+            let checkpoint = consumer.checkpoint(world.servers[0].address).await;
+            if checkpoint.is_some_and(|checkpoint| checkpoint >= head) {
+                break;
+            }
+            if began_at.elapsed() > CHECKPOINT || world.ledger.violations().1 > 0 {
+                world.ledger.violation(format!(
+                    "the consumer {} has everything through {head}, and its checkpoint is \
+                     {checkpoint:?}",
+                    consumer.name()
+                ));
+                return;
+            }
+            sleep(LOOK * 10).await;
+        }
+    }
 }
 
 /// Reads what the log has gained, and holds it against what the writers were told.
@@ -115,34 +151,35 @@ pub(crate) async fn compare_servers(world: &World, log: &Log) -> Result<()> {
     Ok(())
 }
 
-/// Appends one event while all is quiet, and returns how long it took to everybody.
-async fn one_probe(
-    world: &World,
-    server: &Arc<crate::server::Server>,
-    random: &mut Random,
-    number: u64,
-) -> Result<Duration> {
+/// Appends one event while all is quiet, and waits until everybody has it.
+async fn probe(world: &World, server: &Server, random: &mut Random, number: u64) -> Result<Took> {
     let events = [New::probe(random, number)];
     let key = world.ledger.begin("probe", PROBED_STREAM, &events);
     let began_at = Instant::now();
-    let told = http::append(server.address, PROBE, PROBED_STREAM, Expected::Any, &events).await;
+    let told = http::append(server.address, APPEND, PROBED_STREAM, Expected::Any, &events).await;
     let Told::Recorded { position, revision } = told else {
         world.ledger.settle(key, Outcome::Unknown);
         world.ledger.violation(format!("{} answered a probe with {told:?}", server.name()));
         bail!("{} does not take appends although all is calm", server.name());
     };
     world.ledger.settle(key, Outcome::Recorded { position, revision });
-    let waits = |one: &&dyn Audience| !one.has(position);
-    while let Some(one) = world.audience().find(waits) {
-        if began_at.elapsed() > PROBE {
-            world.ledger.violation(format!(
-                "{} did not get {position}, appended through {}, within {PROBE:?}",
-                one.name(),
-                server.name()
-            ));
-            break;
+    let mut took = Took::default();
+    // Readers first: consumers may take longer.
+    for one in world.audience() {
+        while !one.has(position) {
+            if began_at.elapsed() > one.patience() {
+                world.ledger.violation(format!(
+                    "the {} did not get {position}, appended through {}, within {:?}",
+                    one.name(),
+                    server.name(),
+                    one.patience()
+                ));
+                return Ok(took);
+            }
+            sleep(LOOK).await;
         }
-        sleep(LOOK).await;
+        let slowest = if one.patience() == PROBE { &mut took.read } else { &mut took.consumed };
+        *slowest = began_at.elapsed();
     }
-    Ok(began_at.elapsed())
+    Ok(took)
 }

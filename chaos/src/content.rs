@@ -97,6 +97,12 @@ pub(crate) fn seen(event: &RecordedEvent) -> Seen {
     }
 }
 
+/// Whether whoever works on an event that our client delivered crashes.
+pub(crate) fn is_poison(event: &RecordedEvent) -> bool {
+    let Payload::Json(data) = &event.payload else { return false };
+    std::str::from_utf8(data).is_ok_and(|data| data.contains(POISON))
+}
+
 /// What stands in the payload of a poison event.
 const POISON: &str = "\"poison\":true";
 
@@ -118,7 +124,7 @@ impl New {
             _ => random.range(0..200),
         };
         let padding = "x".repeat(padding as usize);
-        let poison = if random.once_in(400) { format!(",{POISON}") } else { String::new() };
+        let poison = if random.once_in(2000) { format!(",{POISON}") } else { String::new() };
         let data = format!(
             r#"{{"writer":"{writer}","number":{number},"part":{part}{poison},"padding":"{padding}"}}"#
         );

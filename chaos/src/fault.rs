@@ -47,7 +47,7 @@ pub(crate) enum Fault {
     /// A client crashes: its socket is dropped, and what it had not recorded is forgotten.
     CrashClient { client: usize },
     /// Another session takes a consumer over.
-    TakeOver,
+    TakeOver { member: usize },
 }
 
 /// Which direction of a connection.
@@ -81,7 +81,7 @@ impl Fault {
             Self::Trickle { .. } => "connection trickles",
             Self::FreezeClient { .. } => "client frozen",
             Self::CrashClient { .. } => "client crashed",
-            Self::TakeOver => "consumer taken over",
+            Self::TakeOver { .. } => "consumer taken over",
         }
     }
 }
@@ -155,7 +155,7 @@ impl Schedule {
             76..79 => Fault::Trickle { link, which, pause },
             79..87 => Fault::FreezeClient { client, pause: long },
             87..97 => Fault::CrashClient { client },
-            _ => Fault::TakeOver,
+            _ => Fault::TakeOver { member: client },
         };
         let needs_postgres = matches!(
             fault,
@@ -168,7 +168,7 @@ impl Schedule {
                 | Fault::SwallowDatabase { .. }
         );
         let possible = (!needs_postgres || self.scope.postgres)
-            && (fault != Fault::TakeOver || self.scope.consumers);
+            && (self.scope.consumers || !matches!(fault, Fault::TakeOver { .. }));
         possible.then_some(fault)
     }
 }

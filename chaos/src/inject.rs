@@ -92,7 +92,7 @@ pub(crate) async fn inject(world: &World, fault: Fault) -> Result<Injected> {
             return Ok(ordered(world.order(client, Order::Freeze(pause))));
         }
         Fault::CrashClient { client } => return Ok(ordered(world.order(client, Order::Crash))),
-        Fault::TakeOver => return none(),
+        Fault::TakeOver { member } => return Ok(ordered(world.take_over(member))),
     }
     Ok(Injected::Yes)
 }

@@ -22,11 +22,6 @@ impl Log {
         &self.events[usize::try_from(position).unwrap_or(usize::MAX).min(self.events.len())..]
     }
 
-    /// The event at a position.
-    pub(crate) fn at(&self, position: u64) -> Option<&Seen> {
-        self.events.get(usize::try_from(position.checked_sub(1)?).ok()?)
-    }
-
     /// Adds what was read after the head. Returns what is wrong with it: positions have to be
     /// without a gap, and so have the revisions of each stream.
     pub(crate) fn extend(&mut self, events: Vec<Seen>) -> Vec<String> {

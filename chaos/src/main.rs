@@ -8,6 +8,7 @@
 
 mod audience;
 mod calm;
+mod consumer;
 mod content;
 mod fault;
 mod http;
@@ -64,7 +65,7 @@ async fn run(options: Options) -> Result<ExitCode> {
         );
     }
     let began_at = Instant::now();
-    let stopping = stop::Stopping::install()?;
+    stop::install()?;
     let mut reports = Vec::new();
     for (shape, faults) in options.worlds() {
         let run = storm::Run {
@@ -73,9 +74,10 @@ async fn run(options: Options) -> Result<ExitCode> {
             seed: options.seed,
             program: &program,
             plant: options.plant.as_deref(),
+            with_consumers: !options.no_consumers,
             until: began_at + options.within(),
         };
-        let report = storm::run(&run, &stopping).await?;
+        let report = storm::run(&run).await?;
         let clean = report.is_clean();
         reports.push(report);
         if !clean {

@@ -40,6 +40,9 @@ pub(crate) struct Options {
     /// Give the servers this deliberate bug; the program has to be built with --features plant
     #[arg(long, value_name = "NAME")]
     pub(crate) plant: Option<String>,
+    /// Leave durable consumers out
+    #[arg(long)]
+    pub(crate) no_consumers: bool,
     /// List the deliberate bugs
     #[arg(long)]
     pub(crate) list_plants: bool,
@@ -99,8 +102,16 @@ impl Options {
 #[cfg(test)]
 mod tests {
     use clap::Parser;
+    use tidewire_eventstore::plant::Plant;
 
     use super::*;
+
+    #[test]
+    fn the_list_of_plants_is_whole() {
+        let listed: Vec<&str> =
+            PLANTS.lines().filter_map(|line| line.strip_prefix("  ")?.split(' ').next()).collect();
+        assert_eq!(listed, Plant::ALL.map(Plant::as_str));
+    }
 
     fn worlds(args: &[&str]) -> Vec<(Shape, u64)> {
         Options::parse_from(["chaos"].iter().chain(args)).worlds()

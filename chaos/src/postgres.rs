@@ -9,7 +9,6 @@ use std::{
     os::unix::fs::chown,
     path::{Path, PathBuf},
     process::Stdio,
-    sync::atomic::{AtomicU32, Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
@@ -20,12 +19,12 @@ use nix::{
 };
 use sqlx::{Connection, Executor, PgConnection};
 use tokio::{
-    process::{Child, Command},
+    process::Command,
     sync::{Mutex, MutexGuard},
     time::{sleep, timeout},
 };
 
-use crate::process;
+use crate::process::{self, Running};
 
 /// How long it may take to serve after a crash.
 const SERVE: Duration = Duration::from_secs(60);
@@ -38,8 +37,7 @@ pub(crate) struct Postgres {
     user: Option<User>,
     pub(crate) address: SocketAddr,
     /// Held while a fault has it.
-    process: Mutex<Option<Child>>,
-    pid: AtomicU32,
+    process: Mutex<Option<Running>>,
 }
 
 impl Postgres {
@@ -60,8 +58,7 @@ impl Postgres {
         let listener = TcpListener::bind(("127.0.0.1", 0)).context("no port for PostgreSQL")?;
         let address = listener.local_addr()?;
         drop(listener);
-        let (process, pid) = (Mutex::new(None), AtomicU32::new(0));
-        let postgres = Self { binaries, folder, user, address, process, pid };
+        let postgres = Self { binaries, folder, user, address, process: Mutex::new(None) };
         let made = postgres
             .command("initdb")
             .args(["--username=tidewire", "--auth=trust", "--encoding=UTF8", "--locale=C"])
@@ -120,13 +117,8 @@ impl Postgres {
         self.kill(&mut process).await;
     }
 
-    /// Its first process, for whom only a signal is left.
-    pub(crate) fn pid(&self) -> Option<u32> {
-        Some(self.pid.load(Relaxed)).filter(|pid| *pid != 0)
-    }
-
     /// Kills the postmaster and all of its children, so that none is left to tidy up.
-    async fn kill(&self, process: &mut Option<Child>) {
+    async fn kill(&self, process: &mut Option<Running>) {
         let Some(mut child) = process.take() else { return };
         let Some(pid) = child.id() else { return };
         // So that it starts no further ones meanwhile.
@@ -136,7 +128,6 @@ impl Postgres {
             process::signal(*one, Signal::SIGKILL);
         }
         let _ = child.wait().await;
-        self.pid.store(0, Relaxed);
         let deadline = Instant::now() + Duration::from_secs(10);
         while children.iter().any(|child| process::is_alive(*child)) && Instant::now() < deadline {
             sleep(Duration::from_millis(5)).await;
@@ -146,7 +137,7 @@ impl Postgres {
     }
 
     /// Starts it until it serves; a recovery may have to be begun several times.
-    async fn begin(&self, process: &mut Option<Child>) -> Result<()> {
+    async fn begin(&self, process: &mut Option<Running>) -> Result<()> {
         let deadline = Instant::now() + SERVE;
         loop {
             let log = fs::OpenOptions::new()
@@ -160,10 +151,9 @@ impl Postgres {
                 .args(["-p", &self.address.port().to_string()])
                 .args(["-c", "max_connections=200"])
                 .stdout(log.try_clone()?)
-                .stderr(log)
-                .kill_on_drop(true);
-            let child = process.insert(command.spawn().context("cannot start PostgreSQL")?);
-            self.pid.store(child.id().unwrap_or_default(), Relaxed);
+                .stderr(log);
+            let child = Running::start(&mut command).context("cannot start PostgreSQL")?;
+            let child = process.insert(child);
             loop {
                 // The last line says `ready` once connections are taken.
                 let state = fs::read_to_string(self.folder.join("data/postmaster.pid"));
@@ -202,7 +192,7 @@ impl Postgres {
 /// A PostgreSQL that something is being done to.
 pub(crate) struct Victim<'a> {
     postgres: &'a Postgres,
-    process: MutexGuard<'a, Option<Child>>,
+    process: MutexGuard<'a, Option<Running>>,
 }
 
 impl Victim<'_> {
@@ -216,11 +206,14 @@ impl Victim<'_> {
     /// Lets none of its processes write a file beyond so many bytes for a while. It may end by
     /// that, as it does when the disk of its write-ahead log is full; then it is started again.
     pub(crate) async fn fill_disk(mut self, bytes: u64, pause: Duration) -> Result<bool> {
-        let Some(pid) = self.process.as_ref().and_then(Child::id) else { return Ok(false) };
+        let Some(pid) = self.process.as_ref().and_then(Running::id) else { return Ok(false) };
         let limit_each = |bytes| {
             // First the postmaster, from whom new ones inherit.
             let mut each = [pid].into_iter().chain(process::children(pid));
-            each.all(|pid| process::limit_file_bytes(pid, bytes) || !process::is_alive(pid))
+            each.all(|pid| {
+                let limited = process::limit_file_bytes(pid, bytes, self.postgres.user.as_ref());
+                limited || !process::is_alive(pid)
+            })
         };
         let limited = limit_each(Some(bytes));
         if limited {

@@ -1,11 +1,75 @@
 //! Processes of ours: signals, memory, children, limits. Linux, by `/proc`.
 
-use std::fs;
+use std::{
+    fs, io,
+    os::unix::process::CommandExt,
+    process::{Command, ExitStatus, Stdio},
+};
 
 use nix::{
     sys::signal::{Signal, kill},
-    unistd::Pid,
+    unistd::{Pid, User},
 };
+use tokio::process::{Child, ChildStderr, ChildStdout, Command as Start};
+
+use crate::stop;
+
+/// A process that was started here. It is killed when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Running {
+    child: Child,
+    started_as: u32,
+}
+
+impl Running {
+    /// Starts it.
+    pub(crate) fn start(command: &mut Start) -> io::Result<Self> {
+        let child = command.kill_on_drop(true).spawn()?;
+        let started_as = child.id().unwrap_or_default();
+        stop::began(started_as);
+        Ok(Self { child, started_as })
+    }
+
+    /// Its id, until it was waited for.
+    pub(crate) fn id(&self) -> Option<u32> {
+        self.child.id()
+    }
+
+    /// How it ended, if it has.
+    pub(crate) fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
+        let ended = self.child.try_wait();
+        if matches!(ended, Ok(Some(_))) {
+            stop::ended(self.started_as);
+        }
+        ended
+    }
+
+    /// Waits until it ends.
+    pub(crate) async fn wait(&mut self) -> io::Result<ExitStatus> {
+        let status = self.child.wait().await;
+        stop::ended(self.started_as);
+        status
+    }
+
+    /// Kills it, and waits until it has ended.
+    pub(crate) async fn kill(&mut self) -> io::Result<()> {
+        if let Some(pid) = self.id() {
+            signal(pid, Signal::SIGKILL);
+        }
+        self.wait().await.map(drop)
+    }
+
+    /// What it writes, each once.
+    pub(crate) fn outputs(&mut self) -> (Option<ChildStdout>, Option<ChildStderr>) {
+        (self.child.stdout.take(), self.child.stderr.take())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        stop::ended(self.started_as);
+    }
+}
 
 /// Sends a signal; a process that has gone does not mind.
 pub(crate) fn signal(pid: u32, signal: Signal) {
@@ -42,17 +106,20 @@ fn state_and_parent(pid: u32) -> Option<(char, u32)> {
     Some((fields.next()?.chars().next()?, fields.next()?.parse().ok()?))
 }
 
-/// Limits how large a file the process may write, or lifts the limit. False where that is not
-/// allowed.
-pub(crate) fn limit_file_bytes(pid: u32, bytes: Option<u64>) -> bool {
-    let Ok(pid) = i32::try_from(pid) else { return false };
-    let mut old = (0, 0);
-    if rlimit::prlimit(pid, rlimit::Resource::FSIZE, None, Some((&mut old.0, &mut old.1))).is_err()
-    {
-        return false;
+/// Limits how large a file the process of `user`, or of ours, may write, or lifts the limit. False
+/// where that is not possible.
+///
+/// A process may set the limits of those of its own user: so it is a process of that user, the
+/// `prlimit` of util-linux, that does it.
+pub(crate) fn limit_file_bytes(pid: u32, bytes: Option<u64>, user: Option<&User>) -> bool {
+    let soft = bytes.map_or("unlimited".to_owned(), |bytes| bytes.to_string());
+    let mut command = Command::new("prlimit");
+    command.args(["--pid", &pid.to_string(), &format!("--fsize={soft}:")]);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    if let Some(user) = user {
+        command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
     }
-    let soft = bytes.unwrap_or(old.1).min(old.1);
-    rlimit::prlimit(pid, rlimit::Resource::FSIZE, Some((soft, old.1)), None).is_ok()
+    command.status().is_ok_and(|status| status.success())
 }
 
 #[cfg(test)]

@@ -26,6 +26,9 @@ use crate::{
     random::Random,
 };
 
+/// How long a single event may take to a reader while all is quiet.
+pub(crate) const PROBE: Duration = Duration::from_secs(3);
+
 /// What a client is told to do by who injects faults.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Order {
@@ -33,6 +36,8 @@ pub(crate) enum Order {
     Freeze(Duration),
     /// Drop the socket, and forget everything but what was recorded durably.
     Crash,
+    /// Take the consumer over, where this is not the member that has it.
+    TakeOver,
 }
 
 /// A reader that works. It ends when this is dropped.
@@ -108,10 +113,14 @@ impl State {
     /// Takes a delivery.
     fn see(&self, event: &Seen) {
         let seen = self.journal().see(event);
+        let counts = &self.ledger.counts;
         match seen {
-            Ok(Novelty::New) => self.ledger.counts.read.fetch_add(1, Relaxed),
-            Ok(Novelty::Repeated) => self.ledger.counts.repeated.fetch_add(1, Relaxed),
-            Err(wrong) => return self.violation(&wrong),
+            Ok(Novelty::New) => counts.read.fetch_add(1, Relaxed),
+            Ok(Novelty::Repeated) => counts.repeated.fetch_add(1, Relaxed),
+            Err(wrong) => {
+                self.violation(&wrong);
+                0
+            }
         };
     }
 
@@ -123,6 +132,10 @@ impl State {
 impl Audience for Reader {
     fn name(&self) -> &str {
         &self.state.name
+    }
+
+    fn patience(&self) -> Duration {
+        PROBE
     }
 
     fn is_complete(&self, log: &Log) -> bool {

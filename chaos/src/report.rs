@@ -8,7 +8,8 @@ use std::{
 };
 
 use crate::{
-    calm::{PROBE, SETTLE, Took},
+    calm::{SETTLE, Took},
+    consumer, reader,
     world::{Shape, World},
 };
 
@@ -19,7 +20,7 @@ pub(crate) struct Report {
     seed: u64,
     /// How often each kind was injected, or could not be.
     pub(crate) faults: BTreeMap<(&'static str, bool), u64>,
-    /// Faults that there was no time for.
+    /// Faults that the run ended before.
     pub(crate) left_out_faults: u64,
     pub(crate) took: Took,
     pub(crate) violations: Vec<String>,
@@ -48,7 +49,7 @@ impl Report {
         let counts = &world.ledger.counts;
         let get = |count: &AtomicU64| count.load(Relaxed);
         let connections = world.proxy.accepted();
-        let clients = (world.readers.len() + world.writers.len()) as u64;
+        let clients = world.clients();
         self.lines = vec![
             format!("{:.0} s, seed {}", took.as_secs_f64(), self.seed),
             format!(
@@ -68,8 +69,10 @@ impl Report {
                 get(&counts.behind)
             ),
             format!(
-                "connections: {connections} for {clients} clients; {} crashes of clients",
-                get(&counts.client_crashes)
+                "connections: {connections} for {clients} clients; {} crashes of clients; {} events \
+                 parked because their attempts were spent",
+                get(&counts.client_crashes),
+                get(&counts.parked)
             ),
         ];
         for server in &world.servers {
@@ -104,15 +107,18 @@ impl Report {
             }
         }
         if self.left_out_faults > 0 {
-            println!("  LEFT OUT: {} faults, for want of time", self.left_out_faults);
+            let why = if self.is_clean() { "for want of time" } else { "because this was enough" };
+            println!("  LEFT OUT: {} faults, {why}", self.left_out_faults);
         }
         println!(
-            "  after the faults all was settled within {:.1} s (bound {} s), a single event was \
-             with everybody within {} ms (bound {} ms)",
+            "  after the faults all was settled within {:.1} s (bound {} s), a single event was with \
+             every reader within {} ms (bound {} ms), with every consumer within {} ms (bound {} ms)",
             self.took.settled.as_secs_f64(),
             SETTLE.as_secs(),
-            self.took.probe.as_millis(),
-            PROBE.as_millis()
+            self.took.read.as_millis(),
+            reader::PROBE.as_millis(),
+            self.took.consumed.as_millis(),
+            consumer::PROBE.as_millis()
         );
         if self.is_clean() {
             println!("  nothing wrong");

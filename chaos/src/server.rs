@@ -8,7 +8,7 @@ use std::{
     process::Stdio,
     sync::{
         Arc, Mutex as StdMutex, PoisonError,
-        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -18,12 +18,16 @@ use nix::sys::signal::Signal;
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, BufReader},
     net::TcpListener,
-    process::{Child, Command},
+    process::Command,
     sync::{Mutex, MutexGuard},
     time::{sleep, timeout},
 };
 
-use crate::{http, ledger::Ledger, process};
+use crate::{
+    http,
+    ledger::Ledger,
+    process::{self, Running},
+};
 
 /// How long a server may take to serve, while its database may be away at first.
 const SERVE: Duration = Duration::from_secs(60);
@@ -33,7 +37,7 @@ const DRAIN: Duration = Duration::from_secs(30);
 
 /// Settings that make servers meet their limits sooner than by default.
 const SETTINGS: [&str; 9] = [
-    "transport.ping_interval=3000",
+    "transport.ping_interval=8000",
     "transport.pong_timeout=3000",
     "transport.progress_timeout=10000",
     "transport.drain_spread=500",
@@ -64,8 +68,7 @@ pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     ledger: Arc<Ledger>,
     /// Held while a fault has it.
-    process: Mutex<Option<Child>>,
-    pid: AtomicU32,
+    process: Mutex<Option<Running>>,
     resident_bytes_max: AtomicU64,
     log: Arc<StdMutex<File>>,
 }
@@ -84,7 +87,6 @@ impl Server {
             address,
             ledger,
             process: Mutex::new(None),
-            pid: AtomicU32::new(0),
             resident_bytes_max: AtomicU64::new(0),
             log: Arc::new(StdMutex::new(log)),
         };
@@ -132,19 +134,13 @@ impl Server {
         *process = None;
     }
 
-    /// The process, for whom only a signal is left.
-    pub(crate) fn pid(&self) -> Option<u32> {
-        Some(self.pid.load(Relaxed)).filter(|pid| *pid != 0)
-    }
-
     /// Starts the process until it serves. One that cannot reach its database ends at once, and is
     /// started again.
-    async fn begin(&self, process: &mut Option<Child>) -> Result<()> {
+    async fn begin(&self, process: &mut Option<Running>) -> Result<()> {
         let name = &self.launch.name;
         let deadline = Instant::now() + SERVE;
         loop {
             let child = process.insert(self.spawn()?);
-            self.pid.store(child.id().unwrap_or_default(), Relaxed);
             let ended = loop {
                 if let Some(status) = child.try_wait().context("cannot look after a server")? {
                     break status;
@@ -159,7 +155,6 @@ impl Server {
                 }
                 sleep(Duration::from_millis(25)).await;
             };
-            self.pid.store(0, Relaxed);
             if Instant::now() > deadline {
                 bail!("{name} did not start within {SERVE:?}: {ended}");
             }
@@ -167,7 +162,7 @@ impl Server {
         }
     }
 
-    fn spawn(&self) -> Result<Child> {
+    fn spawn(&self) -> Result<Running> {
         let Launch { program, database, plant, .. } = &self.launch;
         // A file that has no room has to be an error to the server, not its end: the signal's
         // being ignored is handed down.
@@ -187,13 +182,14 @@ impl Server {
             command.env("TIDEWIRE_PLANT", plant);
         }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command.kill_on_drop(true).current_dir(&self.launch.folder);
-        let mut child = command.spawn().context("cannot start a server")?;
-        if let Some(output) = child.stdout.take() {
+        command.current_dir(&self.launch.folder);
+        let mut child = Running::start(&mut command).context("cannot start a server")?;
+        let (output, errors) = child.outputs();
+        if let Some(output) = output {
             self.keep(output);
         }
-        if let Some(output) = child.stderr.take() {
-            self.keep(output);
+        if let Some(errors) = errors {
+            self.keep(errors);
         }
         Ok(child)
     }
@@ -219,7 +215,7 @@ impl Server {
 /// A server that something is being done to.
 pub(crate) struct Victim<'a> {
     server: &'a Server,
-    process: MutexGuard<'a, Option<Child>>,
+    process: MutexGuard<'a, Option<Running>>,
 }
 
 impl Victim<'_> {
@@ -258,7 +254,7 @@ impl Victim<'_> {
 
     /// Stops its time: to the server, its clocks jump forwards.
     pub(crate) async fn freeze(self, pause: Duration) {
-        let Some(pid) = self.process.as_ref().and_then(Child::id) else { return };
+        let Some(pid) = self.process.as_ref().and_then(Running::id) else { return };
         process::signal(pid, Signal::SIGSTOP);
         sleep(pause).await;
         process::signal(pid, Signal::SIGCONT);
@@ -266,11 +262,11 @@ impl Victim<'_> {
 
     /// Lets it write no file beyond so many bytes for a while.
     pub(crate) async fn fill_disk(self, bytes: u64, pause: Duration) -> bool {
-        let Some(pid) = self.process.as_ref().and_then(Child::id) else { return false };
-        let limited = process::limit_file_bytes(pid, Some(bytes));
+        let Some(pid) = self.process.as_ref().and_then(Running::id) else { return false };
+        let limited = process::limit_file_bytes(pid, Some(bytes), None);
         if limited {
             sleep(pause).await;
-            process::limit_file_bytes(pid, None);
+            process::limit_file_bytes(pid, None, None);
         }
         limited
     }

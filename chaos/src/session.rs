@@ -25,7 +25,7 @@ const OPEN: Duration = Duration::from_secs(5);
 /// How long a send may take.
 const SEND: Duration = Duration::from_secs(5);
 /// A server that says nothing for this long, not even a Ping, is given up.
-const SILENCE: Duration = Duration::from_secs(8);
+const SILENCE: Duration = Duration::from_secs(14);
 
 /// A message of the server: the fields that any of them has.
 #[derive(Debug, Deserialize)]

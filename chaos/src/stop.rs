@@ -1,6 +1,13 @@
-//! Ends what was started when this program is told to end: SIGINT and SIGTERM.
+//! Ends what was started when this program is told to end: SIGINT, SIGTERM and SIGHUP.
+//!
+//! Whoever starts a process notes it here, and takes the note back once the process was waited for:
+//! so a signal meets exactly what runs, also while a world is only half there.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use anyhow::Result;
 use nix::sys::signal::Signal;
@@ -8,51 +15,60 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::process;
 
-type Pids = Box<dyn Fn() -> Vec<u32> + Send>;
+#[derive(Debug)]
+struct Started {
+    pids: BTreeSet<u32>,
+    folder: Option<PathBuf>,
+}
 
-/// Knows what runs.
-#[derive(Clone, Default)]
-pub(crate) struct Stopping(Arc<Mutex<Option<Pids>>>);
+static STARTED: Mutex<Started> = Mutex::new(Started { pids: BTreeSet::new(), folder: None });
 
-impl Stopping {
-    /// From now on SIGINT and SIGTERM end what runs, then this program with status 130.
-    ///
-    /// # Errors
-    ///
-    /// Signals cannot be listened for.
-    pub(crate) fn install() -> Result<Self> {
-        let stopping = Self::default();
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut terminate = signal(SignalKind::terminate())?;
-        let watched = stopping.clone();
-        tokio::spawn(async move {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-            watched.kill();
-            eprintln!("\ninterrupted");
-            std::process::exit(130);
-        });
-        Ok(stopping)
-    }
+fn started() -> MutexGuard<'static, Started> {
+    STARTED.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
-    /// Notes what runs from now on.
-    pub(crate) fn watch(&self, pids: impl Fn() -> Vec<u32> + Send + 'static) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(pids));
-    }
+/// Notes a process that was started.
+pub(crate) fn began(pid: u32) {
+    started().pids.insert(pid);
+}
 
-    /// Nothing runs any more, or whoever runs it ends it.
-    pub(crate) fn forget(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
-    }
+/// Takes the note of a process back, which has ended.
+pub(crate) fn ended(pid: u32) {
+    started().pids.remove(&pid);
+}
 
-    fn kill(&self) {
-        let watched = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        for pid in watched.map(|pids| pids()).unwrap_or_default() {
-            // A frozen process, and PostgreSQL's children, end by it as well: these when they find
-            // their parent gone.
-            process::signal(pid, Signal::SIGKILL);
+/// Notes the folder that everything lies in; none any more.
+pub(crate) fn lies_in(folder: Option<&Path>) {
+    started().folder = folder.map(Path::to_owned);
+}
+
+/// From now on the signals end what runs, then this program with status 130.
+///
+/// # Errors
+///
+/// Signals cannot be listened for.
+pub(crate) fn install() -> Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hang_up.recv() => {}
         }
-    }
+        // Held until the end, so that nothing further is started.
+        let started = started();
+        for pid in &started.pids {
+            // Also what is frozen ends by it, and PostgreSQL's children, when they find their
+            // parent gone.
+            process::signal(*pid, Signal::SIGKILL);
+        }
+        if let Some(folder) = &started.folder {
+            let _ = std::fs::remove_dir_all(folder);
+        }
+        eprintln!("\ninterrupted");
+        std::process::exit(130);
+    });
+    Ok(())
 }

@@ -14,13 +14,12 @@ use tokio::{
 };
 
 use crate::{
-    calm::{self, Took},
+    calm,
     fault::{Schedule, Scope},
     inject::{Injected, inject},
     log::Log,
     random::Random,
     report::Report,
-    stop::Stopping,
     world::{Keep, Shape, World},
 };
 
@@ -41,6 +40,7 @@ pub(crate) struct Run<'a> {
     pub(crate) seed: u64,
     pub(crate) program: &'a Path,
     pub(crate) plant: Option<&'a str>,
+    pub(crate) with_consumers: bool,
     /// When no further storm begins.
     pub(crate) until: Instant,
 }
@@ -50,16 +50,15 @@ pub(crate) struct Run<'a> {
 /// # Errors
 ///
 /// Something of ours did not work, or what was taken down did not come up again.
-pub(crate) async fn run(run: &Run<'_>, stopping: &Stopping) -> Result<Report> {
+pub(crate) async fn run(run: &Run<'_>) -> Result<Report> {
     let began_at = Instant::now();
     println!("\n=== {} · {} faults · seed {}", run.shape.name(), run.faults, run.seed);
-    let world = World::start(run.shape, run.program, run.plant, run.seed).await?;
+    let world =
+        World::start(run.shape, run.program, run.plant, run.seed, run.with_consumers).await?;
     let world = Arc::new(world);
-    stopping.watch(world.pids());
     let mut report = Report::new(run.shape, run.seed);
     let outcome = storms(run, &world, &mut report).await;
     report.finish(&world, began_at.elapsed());
-    stopping.forget();
 
     let world = Arc::into_inner(world).context("a fault still has the world")?;
     let failed = outcome.is_err() || !report.is_clean();
@@ -74,7 +73,8 @@ pub(crate) async fn run(run: &Run<'_>, stopping: &Stopping) -> Result<Report> {
 }
 
 async fn storms(run: &Run<'_>, world: &Arc<World>, report: &mut Report) -> Result<()> {
-    let scope = Scope { postgres: world.postgres.is_some(), consumers: false };
+    let scope =
+        Scope { postgres: world.postgres.is_some(), consumers: !world.consumers.is_empty() };
     let mut schedule = Schedule::new(run.seed, scope);
     let mut random = Random::new(run.seed, "probes");
     let mut log = Log::default();
@@ -86,10 +86,7 @@ async fn storms(run: &Run<'_>, world: &Arc<World>, report: &mut Report) -> Resul
         left -= now;
         storm(world, &mut schedule, now, &mut report.faults).await?;
         let took = calm::check(world, &mut log, &mut random).await?;
-        report.took = Took {
-            settled: report.took.settled.max(took.settled),
-            probe: report.took.probe.max(took.probe),
-        };
+        report.took = report.took.or_longer(took);
         check_memory(world);
         println!(
             "  {:5.0} s: {} faults of {}; the log has {} events; all settled after {:.1} s, the \
@@ -99,7 +96,7 @@ async fn storms(run: &Run<'_>, world: &Arc<World>, report: &mut Report) -> Resul
             run.faults,
             log.head(),
             took.settled.as_secs_f64(),
-            took.probe.as_millis(),
+            took.read.as_millis(),
         );
         if world.ledger.violations().1 > 0 {
             break;
@@ -120,23 +117,23 @@ async fn storm(
     let mut injected = 0;
     // What finds no victim is drawn again, within reason.
     let mut draws = 0;
-    while injected + (under_way.len() as u64) < faults && draws < faults * 10 {
-        draws += 1;
-        let (pause, fault) = schedule.next();
-        sleep(pause).await;
-        let world = Arc::clone(world);
-        under_way.spawn(async move { (fault, inject(&world, fault).await) });
+    while injected < faults && draws < faults * 10 {
+        if injected + (under_way.len() as u64) < faults {
+            draws += 1;
+            let (pause, fault) = schedule.next();
+            sleep(pause).await;
+            let world = Arc::clone(world);
+            under_way.spawn(async move { (fault, inject(&world, fault).await) });
+        } else {
+            let over = timeout(LAST, under_way.join_next()).await;
+            let over = over.map_err(|_| anyhow!("faults are not over after {LAST:?}"))?;
+            injected += over.map_or(Ok(0), |over| count(over, counts))?;
+        }
         while let Some(over) = under_way.try_join_next() {
             injected += count(over, counts)?;
         }
     }
-    let rest = async {
-        while let Some(over) = under_way.join_next().await {
-            count(over, counts)?;
-        }
-        Ok(())
-    };
-    timeout(LAST, rest).await.map_err(|_| anyhow!("faults are not over after {LAST:?}"))?
+    Ok(())
 }
 
 type Over = Result<(crate::fault::Fault, Result<Injected>), tokio::task::JoinError>;

@@ -18,12 +18,14 @@ use tokio::{
 
 use crate::{
     audience::Audience,
+    consumer::{Consumer, Sharing},
     interest::Interest,
     ledger::Ledger,
     postgres::Postgres,
     proxy::Proxy,
     reader::{Order, Reader, Way},
     server::{Launch, Server},
+    stop,
     writer::{self, Kind, Writer},
 };
 
@@ -62,6 +64,7 @@ pub(crate) struct World {
     pub(crate) database_proxy: Option<Proxy>,
     pub(crate) readers: Vec<Reader>,
     pub(crate) writers: Vec<Writer>,
+    pub(crate) consumers: Vec<Consumer>,
     paused: watch::Sender<bool>,
     looking: AbortHandle,
     folder: Option<TempDir>,
@@ -78,10 +81,12 @@ impl World {
         program: &Path,
         plant: Option<&str>,
         seed: u64,
+        with_consumers: bool,
     ) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("tidewire-chaos-").tempdir()?;
         // PostgreSQL may have to run as another user.
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o711))?;
+        stop::lies_in(Some(folder.path()));
         let ledger = Arc::new(Ledger::new());
         let launch = |index: usize, database: Vec<String>| Launch {
             name: format!("server-{index}"),
@@ -136,6 +141,17 @@ impl World {
         let kinds = [Kind::Client, Kind::Client, Kind::Http, Kind::Http, Kind::Rival, Kind::Rival];
         let writers = kinds.iter().enumerate();
         let writers = writers.map(|(index, kind)| Writer::start(&shared, *kind, index)).collect();
+        let mut consumers = Vec::new();
+        if with_consumers {
+            let sharings = [
+                (Sharing::Alone, Interest::Category),
+                (Sharing::Group { members: 4 }, Interest::All),
+            ];
+            for (sharing, interest) in sharings {
+                let ledger = Arc::clone(&ledger);
+                consumers.push(Consumer::start(proxy.address, sharing, interest, ledger, seed));
+            }
+        }
         Ok(Self {
             ledger,
             servers,
@@ -144,6 +160,7 @@ impl World {
             database_proxy,
             readers,
             writers,
+            consumers,
             paused,
             looking: looking.abort_handle(),
             folder: Some(folder),
@@ -157,19 +174,50 @@ impl World {
 
     /// Everybody who has to get events.
     pub(crate) fn audience(&self) -> impl Iterator<Item = &dyn Audience> {
-        self.readers.iter().map(|reader| reader as &dyn Audience)
+        let readers = self.readers.iter().map(|reader| reader as &dyn Audience);
+        readers.chain(self.consumers.iter().map(|consumer| consumer as &dyn Audience))
     }
 
-    /// Gives an order to a client: whichever kind it is to crash, a reader to freeze.
+    /// How many clients there are.
+    pub(crate) fn clients(&self) -> usize {
+        let members: usize = self.consumers.iter().map(Consumer::members).sum();
+        self.readers.len() + self.writers.len() + members
+    }
+
+    /// Lets the consumers learn what is parked.
+    pub(crate) async fn look_at_parked(&self) {
+        for consumer in &self.consumers {
+            consumer.look_at_parked(self.servers[0].address).await;
+        }
+    }
+
+    /// Gives an order to a client of a kind that can carry it out.
     pub(crate) fn order(&self, client: usize, order: Order) -> bool {
-        if let Order::Freeze(_) = order {
-            return self.readers[client % self.readers.len()].order(order);
+        let readers = self.readers.len();
+        // A writer has nothing to read.
+        let writers = if matches!(order, Order::Crash) { self.writers.len() } else { 0 };
+        let members: usize = self.consumers.iter().map(Consumer::members).sum();
+        let mut client = client % (readers + writers + members);
+        if client < readers {
+            return self.readers[client].order(order);
         }
-        let client = client % (self.readers.len() + self.writers.len());
-        match self.readers.get(client) {
-            Some(reader) => reader.order(order),
-            None => self.writers[client - self.readers.len()].order(order),
+        client -= readers;
+        if client < writers {
+            return self.writers[client].order(order);
         }
+        client -= writers;
+        for consumer in &self.consumers {
+            if client < consumer.members() {
+                return consumer.order(client, order);
+            }
+            client -= consumer.members();
+        }
+        false
+    }
+
+    /// Has another member take a consumer over.
+    pub(crate) fn take_over(&self, member: usize) -> bool {
+        self.consumers.iter().any(|consumer| consumer.take_over(member))
     }
 
     /// Stops everything that was started. The folder with logs and data stays where it is asked
@@ -178,23 +226,16 @@ impl World {
         self.looking.abort();
         self.readers.clear();
         self.writers.clear();
+        self.consumers.clear();
         for server in &self.servers {
             server.stop().await;
         }
         if let Some(postgres) = &self.postgres {
             postgres.stop().await;
         }
+        stop::lies_in(None);
         let folder = self.folder.take()?;
         (keep == Keep::Folder).then(|| folder.keep())
-    }
-
-    /// The processes that were started and may still run.
-    pub(crate) fn pids(&self) -> impl Fn() -> Vec<u32> + Send + 'static {
-        let (servers, postgres) = (self.servers.clone(), self.postgres.clone());
-        move || {
-            let servers = servers.iter().filter_map(|server| server.pid());
-            servers.chain(postgres.iter().filter_map(|postgres| postgres.pid())).collect()
-        }
     }
 }
 

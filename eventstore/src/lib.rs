@@ -11,6 +11,8 @@
 mod event;
 mod names;
 mod partition;
+#[doc(hidden)]
+pub mod plant;
 mod position;
 
 pub use event::{ERASED_TYPE, EventId, NewEvent, Payload, REMOVED_NAME, RecordedEvent, Timestamp};
@@ -28,6 +30,8 @@ pub mod conformance;
 mod admission;
 #[cfg(feature = "store")]
 mod consumer;
+#[cfg(all(feature = "plant", feature = "store"))]
+mod early_answers;
 #[cfg(feature = "store")]
 mod error;
 #[cfg(feature = "store")]

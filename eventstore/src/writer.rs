@@ -126,6 +126,8 @@ impl Writer {
             shared: Arc::clone(&shared),
             backend,
             parts: VecDeque::new(),
+            #[cfg(feature = "plant")]
+            early: Default::default(),
             _until_end: until_end,
         };
         tokio::spawn(task.run());
@@ -206,6 +208,8 @@ struct Task<B> {
     /// Groups taken from the queue and not answered yet, oldest first. More than one only while
     /// a group that failed on its data is being halved.
     parts: VecDeque<Group>,
+    #[cfg(feature = "plant")]
+    early: crate::early_answers::EarlyAnswers,
     _until_end: watch::Sender<()>,
 }
 
@@ -234,6 +238,8 @@ impl<B: Backend> Task<B> {
     }
 
     async fn commit(&mut self, mut group: Group) {
+        #[cfg(feature = "plant")]
+        self.early.answer(&mut group).await;
         match self.backend.commit(&group.requests).await {
             Ok(plan) => self.settle(group, plan),
             Err(CommitError::Refused(reason)) => {
@@ -257,6 +263,8 @@ impl<B: Backend> Task<B> {
     /// The plan is durable: publishes its events, then answers its requests.
     fn settle(&self, group: Group, plan: Plan) {
         let now = Instant::now();
+        #[cfg(feature = "plant")]
+        self.early.learn(&plan);
         let events = plan.events.len();
         if events > 0 {
             let batch =

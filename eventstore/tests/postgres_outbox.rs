@@ -263,6 +263,26 @@ async fn what_was_restored_from_another_servers_dump_is_moved_too() {
 }
 
 #[tokio::test]
+async fn what_a_mover_cannot_know_of_is_found_all_the_same() {
+    let (database, mut caller) = prepared().await;
+    let store = database.store().await;
+    enqueue(&mut caller, "order-1", &counted(1)).await.unwrap();
+    log_has(&store, 1).await;
+    // As if a proxy had changed the server, for one whose transactions have lower numbers.
+    doors::run(
+        &mut caller,
+        "BEGIN;
+         SELECT tidewire.enqueue('order-1', tidewire.event('Counted', '2'));
+         UPDATE tidewire.outbox SET transaction = '3';
+         COMMIT",
+    )
+    .await
+    .unwrap();
+    assert_eq!(number(&log_has(&store, 2).await[1]), 2);
+    store.close().await;
+}
+
+#[tokio::test]
 async fn an_id_that_was_recorded_before_is_not_recorded_again() {
     let (database, mut caller) = prepared().await;
     let event = |n: u8| {

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use serde_json::json;
 use tidewire_eventstore::{
-    Append, AppendError, Appended, Direction, Read, ReadError, ReadStart, StreamName, Target,
+    Append, AppendError, Appended, Direction, GlobalPosition, Read, ReadError, ReadStart,
+    StreamName, Target,
 };
 use tidewire_protocol::{self as wire, Answer, AppendRequest, ErrorBody, FetchRequest};
 
@@ -44,11 +45,12 @@ pub(crate) fn read(fetch: FetchRequest) -> Read {
         wire::Direction::Forwards => (Direction::Forwards, start(fetch.after)),
         wire::Direction::Backwards => (Direction::Backwards, start(fetch.before)),
     };
-    Read {
-        direction,
-        from,
-        ..Read::after(target(&fetch.from), tidewire_eventstore::GlobalPosition::START, fetch.limit)
-    }
+    Read { direction, from, ..Read::after(target(&fetch.from), GlobalPosition::START, fetch.limit) }
+}
+
+/// The read of one event.
+pub(crate) fn read_one(position: GlobalPosition) -> Read {
+    Read { until: Some(position), ..Read::after(Target::All, position.previous(), 1) }
 }
 
 pub(crate) fn page(page: Fetched, by_revision: bool) -> Answer {

@@ -42,3 +42,8 @@ pub(crate) use runner::Commands;
 
 #[cfg(test)]
 mod tests;
+
+/// What the documentation shows compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/commands.md")]
+struct Documentation;

@@ -28,6 +28,18 @@ pub struct Config {
     /// Most appends and fetches of one session that are under way; beyond it the session's socket
     /// is not read. Default: 64.
     pub requests_max: usize,
+    /// The largest window of a subscription with acks, in events: how many may be sent and not yet
+    /// settled. Default: 1024.
+    pub window_max: usize,
+    /// How long a client may take to settle the oldest event that it was sent, before the event is
+    /// charged an attempt and sent again; twice as long with each attempt. Default: 5 s.
+    #[serde(with = "millis")]
+    pub ack_timeout: Duration,
+    /// Attempts at an event before it is parked. Default: 3.
+    pub attempts_max: u32,
+    /// At least so long between two writes of a consumer's checkpoint. Default: 1 s.
+    #[serde(with = "millis")]
+    pub checkpoint_interval: Duration,
     /// The largest WebSocket message that a client may send, in bytes, all fragments together.
     /// Default: 5 MiB (an append has at most 4).
     pub message_bytes_max: usize,
@@ -108,6 +120,10 @@ impl Default for Config {
             sessions_max: 50_000,
             subscriptions_max: 64,
             requests_max: 64,
+            window_max: 1024,
+            ack_timeout: Duration::from_secs(5),
+            attempts_max: 3,
+            checkpoint_interval: Duration::from_secs(1),
             message_bytes_max: 5 << 20,
             opening_message_bytes_max: 256 << 10,
             reply_bytes_max: 256 << 10,
@@ -153,12 +169,16 @@ impl Config {
             ("heartbeat_interval", self.heartbeat_interval),
             ("command_timeout", self.command_timeout),
             ("head_poll", self.head_poll),
+            ("ack_timeout", self.ack_timeout),
+            ("checkpoint_interval", self.checkpoint_interval),
             ("retention_interval", self.retention_interval),
         ];
         let limits = [
             ("sessions_max", self.sessions_max),
             ("subscriptions_max", self.subscriptions_max),
             ("requests_max", self.requests_max),
+            ("window_max", self.window_max),
+            ("attempts_max", self.attempts_max as usize),
             ("message_bytes_max", self.message_bytes_max),
             ("opening_message_bytes_max", self.opening_message_bytes_max),
             ("reply_bytes_max", self.reply_bytes_max),

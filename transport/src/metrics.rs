@@ -26,7 +26,7 @@ use tidewire_protocol::CloseCode;
 
 use worker::{LATENCY_BOUNDS, Workers};
 
-use crate::commands::CommandMetrics;
+use crate::{commands::CommandMetrics, consumers::ConsumerMetrics};
 
 pub(crate) use worker::{LatencyHistogram, WorkerMetrics};
 
@@ -47,9 +47,11 @@ pub(crate) struct CatchUpMetrics {
 pub(crate) struct Metrics {
     workers: Mutex<Workers>,
     pub(crate) catch_up: Arc<CatchUpMetrics>,
+    pub(crate) consumers: Arc<ConsumerMetrics>,
     pub(crate) commands: Arc<CommandMetrics>,
     closes: Mutex<BTreeMap<Option<CloseCode>, u64>>,
     pub(crate) handshakes_refused: AtomicU64,
+    pub(crate) sessions_refused: AtomicU64,
     pub(crate) broadcasts_refused: AtomicU64,
     pub(crate) broadcast_retries: AtomicU64,
     pub(crate) fetches_refused: AtomicU64,
@@ -70,9 +72,11 @@ impl Metrics {
         Arc::new(Self {
             workers: Mutex::default(),
             catch_up: Arc::default(),
+            consumers: Arc::default(),
             commands: Arc::default(),
             closes: Mutex::default(),
             handshakes_refused: AtomicU64::new(0),
+            sessions_refused: AtomicU64::new(0),
             broadcasts_refused: AtomicU64::new(0),
             broadcast_retries: AtomicU64::new(0),
             fetches_refused: AtomicU64::new(0),
@@ -182,6 +186,16 @@ impl Collector for Scrape {
                 m.catch_up.waiting_pages.load(Relaxed) as i64,
             ),
             (
+                "tidewire_consumers_held",
+                "Consumers, and shares of groups, that sessions of this node hold",
+                m.consumers.held.load(Relaxed),
+            ),
+            (
+                "tidewire_unsent_bytes",
+                "Bytes that wait in sessions for sockets to take them",
+                m.sum_gauge(|w| &w.unsent_bytes),
+            ),
+            (
                 "tidewire_commands_running",
                 "Commands being carried out",
                 m.commands.running.load(Relaxed),
@@ -265,6 +279,42 @@ impl Collector for Scrape {
                 "tidewire_catch_up_reads",
                 "Catch-up pages read from the store",
                 m.catch_up.reads.load(Relaxed),
+            ),
+            (
+                "tidewire_windows_filled",
+                "Times that a subscription stopped because its window was full",
+                m.sum(|w| &w.windows_filled),
+            ),
+            ("tidewire_consumer_claims", "Claims that succeeded", m.consumers.claims.load(Relaxed)),
+            (
+                "tidewire_consumer_claims_refused",
+                "Claims refused because too many were waiting",
+                m.consumers.claims_refused.load(Relaxed),
+            ),
+            (
+                "tidewire_consumer_checkpoints",
+                "Checkpoints written, one a consumer or partition",
+                m.consumers.checkpoints.load(Relaxed),
+            ),
+            (
+                "tidewire_consumer_saves_failed",
+                "Writes of checkpoints that failed and were tried again",
+                m.consumers.saves_failed.load(Relaxed),
+            ),
+            (
+                "tidewire_consumers_taken",
+                "Holders that lost their consumer to another session",
+                m.consumers.taken.load(Relaxed),
+            ),
+            (
+                "tidewire_consumer_rebalances",
+                "Times that a group's member was told that the shares have changed",
+                m.consumers.rebalances.load(Relaxed),
+            ),
+            (
+                "tidewire_sessions_refused",
+                "Handshakes refused because the node had all its sessions",
+                m.sessions_refused.load(Relaxed),
             ),
             (
                 "tidewire_handshakes_refused",

@@ -10,9 +10,10 @@ use std::{
 
 use actix::Addr;
 use tidewire_eventstore::{
-    EventStore, GlobalPosition, Page, Read, ReadError, ReadStart, RecordedEvent, Revision, Target,
+    ConsumerError, ConsumerStore, EventStore, GlobalPosition, Page, Read, ReadError, ReadStart,
+    RecordedEvent, Revision, Target,
 };
-use tidewire_protocol::{Auth, SessionConfig, session::Limits};
+use tidewire_protocol::{Auth, DeliveryConfig, SessionConfig, session::Limits};
 use tokio::{
     runtime::Handle,
     sync::{Semaphore, oneshot},
@@ -23,11 +24,15 @@ use crate::{
     broadcaster::Broadcaster,
     catch_up::CatchUp,
     commands::{Commands, Registry},
+    consumers::Consumers,
     dispatcher::Dispatcher,
     log_view::SharedView,
     metrics::Metrics,
     retention::Remover,
 };
+
+/// The longest that an event waits to be settled, however many attempts it has had.
+const ACK_TIMEOUT_MAX: Duration = Duration::from_secs(60);
 
 /// One process.
 pub(crate) struct Node {
@@ -42,6 +47,7 @@ pub(crate) struct Node {
     pub(crate) broadcaster: Addr<Broadcaster>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) fetches: Fetches,
+    pub(crate) consumers: Arc<Consumers>,
     pub(crate) commands: Commands,
     pub(crate) remover: Remover,
     /// What the broadcaster knows of the log.
@@ -65,6 +71,7 @@ impl Node {
         broadcaster: Addr<Broadcaster>,
         metrics: Arc<Metrics>,
         log: Arc<SharedView>,
+        consumers: Arc<Consumers>,
         registry: Registry,
     ) -> std::io::Result<Self> {
         let session = Arc::new(session_config(&config, token));
@@ -87,6 +94,7 @@ impl Node {
             broadcaster,
             metrics,
             fetches,
+            consumers,
             commands,
             remover: Remover::default(),
             log,
@@ -172,6 +180,34 @@ impl Node {
         .unwrap_or(Err(FetchError::Store(ReadError::Unavailable)))
     }
 
+    /// Asks the store something about consumers for a client, on the database's runtime, within the
+    /// bounds of the reads that clients ask for.
+    ///
+    /// # Errors
+    ///
+    /// [`AskError::Overloaded`] where too much is waiting, else what the store says.
+    pub(crate) async fn ask<T, F>(
+        &self,
+        question: impl FnOnce(Arc<dyn ConsumerStore>) -> F + Send + 'static,
+    ) -> Result<T, AskError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, ConsumerError>> + Send,
+    {
+        let Some(waiting) = self.fetches.wait() else {
+            self.metrics.fetches_refused.fetch_add(1, Ordering::Relaxed);
+            return Err(AskError::Overloaded);
+        };
+        let (consumers, reads) = (self.store.consumers(), self.fetches.reads.clone());
+        self.on_runtime(async move {
+            let _waiting = waiting;
+            let _turn = reads.acquire().await.expect("the semaphore is never closed");
+            question(consumers).await.map_err(AskError::Consumer)
+        })
+        .await
+        .unwrap_or(Err(AskError::Consumer(ReadError::Unavailable.into())))
+    }
+
     /// Asks the store for its head, on the database's runtime.
     pub(crate) async fn store_head(&self) -> Result<GlobalPosition, ReadError> {
         let store = self.store.clone();
@@ -249,6 +285,15 @@ impl From<ReadError> for FetchError {
     }
 }
 
+/// Why a question about consumers was not answered.
+#[derive(Debug)]
+pub(crate) enum AskError {
+    /// Too much is waiting.
+    Overloaded,
+    /// The store refused, or could not.
+    Consumer(ConsumerError),
+}
+
 /// Bounds the reads that clients ask for: a few at once, some waiting.
 pub(crate) struct Fetches {
     reads: Arc<Semaphore>,
@@ -277,6 +322,7 @@ fn session_config(config: &Config, token: Option<String>) -> SessionConfig {
             opening_message_bytes: config.opening_message_bytes_max,
             subscriptions: config.subscriptions_max,
             requests: config.requests_max,
+            window: config.window_max,
             ..Limits::default()
         },
         hello_timeout: config.hello_timeout,
@@ -284,6 +330,13 @@ fn session_config(config: &Config, token: Option<String>) -> SessionConfig {
         pong_timeout: config.pong_timeout,
         progress_timeout: config.progress_timeout,
         heartbeat_interval: config.heartbeat_interval,
+        delivery: DeliveryConfig {
+            ack_timeout: config.ack_timeout,
+            ack_timeout_max: ACK_TIMEOUT_MAX.max(config.ack_timeout),
+            max_attempts: config.attempts_max,
+            save_interval: config.checkpoint_interval,
+            ..DeliveryConfig::default()
+        },
         // A session's own share of the drain: what is left is for its Close frame.
         drain_timeout: config.drain_timeout / 2,
         ..SessionConfig::default()

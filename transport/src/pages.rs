@@ -37,7 +37,7 @@ impl EncodedPage {
     pub(crate) fn new(key: &GroupKey, raw: Arc<CatchUpPage>) -> Self {
         let frames = encode_page(key, raw.events.iter().filter(|event| key.lets_through(event)));
         // A page keeps what it was made of alive, too.
-        let bytes = raw.bytes + frames.iter().map(|entry| entry.frame.len()).sum::<usize>();
+        let bytes = raw.bytes + frames.iter().map(Entry::bytes).sum::<usize>();
         Self { frames, scanned: raw.scanned, full: raw.full, bytes, raw }
     }
 

@@ -27,6 +27,7 @@ use crate::{
     broadcaster::Broadcaster,
     catch_up::CatchUp,
     commands::{CommandHandler, Registry},
+    consumers::Consumers,
     dispatcher::Drain,
     http,
     log_view::{LogView, SharedView},
@@ -230,6 +231,12 @@ impl Builder {
             config.page_cache_bytes_max,
             metrics.catch_up.clone(),
         );
+        let (consumers, keeping) = Consumers::start(
+            store.consumers(),
+            &handle,
+            config.node.clone(),
+            metrics.consumers.clone(),
+        );
         let node = Arc::new(Node::new(
             config,
             token,
@@ -239,11 +246,12 @@ impl Builder {
             broadcaster,
             metrics,
             shared.clone(),
+            consumers,
             commands,
         )?);
         let retention = (!node.config.retention.is_empty())
             .then(|| handle.spawn(retention::keep(node.clone())).abort_handle());
-        let following = Following { arbiter, shared, retention, runtime };
+        let following = Following { arbiter, shared, retention, runtime, keeping };
         Ok(Tidewire { node: web::Data::from(node), following: Arc::new(following) })
     }
 }
@@ -274,11 +282,14 @@ struct Following {
     /// Follows the retention policies, where there are any.
     retention: Option<AbortHandle>,
     runtime: DatabaseRuntime,
+    /// The task that saves what consumers have come to.
+    keeping: AbortHandle,
 }
 
 impl Following {
-    /// Lets the broadcaster go, and its thread; and what removes by itself.
+    /// Lets the broadcaster go, and its thread; what saves checkpoints, and what removes by itself.
     fn stop(&self) {
+        self.keeping.abort();
         if let Some(retention) = &self.retention {
             retention.abort();
         }
@@ -345,8 +356,8 @@ impl Tidewire {
     }
 
     /// Says goodbye to every session, with a delay after which to come back that is spread over
-    /// [`Config::drain_spread`], takes no new ones, and waits until all have left, at most
-    /// [`Config::drain_timeout`]. Returns how many had not. Then the log is not followed any more.
+    /// [`Config::drain_spread`], takes no new ones, and waits until all have left and
+    /// the checkpoints of consumers are written, each at most [`Config::drain_timeout`]. Returns how many had not. Then the log is not followed any more.
     pub async fn drain(&self) -> usize {
         let config = &self.node.config;
         self.node.begin_drain();
@@ -358,6 +369,7 @@ impl Tidewire {
         while self.node.sessions() > 0 && Instant::now() < deadline {
             sleep(DRAIN_POLL).await;
         }
+        self.node.consumers.flush(config.drain_timeout).await;
         self.following.stop();
         self.node.sessions()
     }

@@ -84,6 +84,7 @@ fn handshake(
         return Err(ErrorBody::of(ErrorCode::Closing).into());
     }
     if !node.admit() {
+        node.metrics.sessions_refused.fetch_add(1, Ordering::Relaxed);
         return Err(Refusal::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "too_many_sessions",

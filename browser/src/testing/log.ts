@@ -5,7 +5,7 @@
  * appends that take effect once) and nothing else: no limits, no rights, no pace.
  */
 import { uuidv7 } from '../uuid.js';
-import { ERASED } from '../where.js';
+import { ERASED } from '../erasable.js';
 import type { ClientMessage, Expected, Filter, Json, NewEvent, RecordedEvent, ServerMessage, Subscribe, Target } from '../wire.js';
 import { createConsumers, type FakeConsumer, type FakeFeed } from './consumers.js';
 

@@ -1,6 +1,6 @@
 //! One connection through the proxy, and what is being done to it.
 
-use std::{future::Future, net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
 use socket2::SockRef;
 use tokio::{
@@ -107,10 +107,7 @@ impl Link {
     /// Carries until both directions have ended, one has failed, or it is cut.
     pub(super) async fn run(&self, mut client: TcpStream) {
         let mut state = self.state.subscribe();
-        let connected = tokio::select! {
-            connected = timeout(CONNECT, TcpStream::connect(self.to)) => connected,
-            () = cut(&mut state) => return reset(&client),
-        };
+        let connected = timeout(CONNECT, TcpStream::connect(self.to)).await;
         let Ok(Ok(mut server)) = connected else { return reset(&client) };
         let _ = client.set_nodelay(true);
         let _ = server.set_nodelay(true);
@@ -190,11 +187,9 @@ async fn carry(
     }
 }
 
-fn changed(state: &mut watch::Receiver<State>) -> impl Future<Output = ()> + '_ {
-    async {
-        if state.changed().await.is_err() {
-            std::future::pending().await
-        }
+async fn changed(state: &mut watch::Receiver<State>) {
+    if state.changed().await.is_err() {
+        std::future::pending().await
     }
 }
 

@@ -91,6 +91,7 @@ async fn live(
             order = orders.recv() => match order {
                 None => return false,
                 Some(Order::Crash) => return true,
+                Some(Order::TakeOver) => continue,
                 Some(Order::Freeze(pause)) => {
                     sleep(pause).await;
                     continue;

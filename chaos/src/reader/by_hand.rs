@@ -74,6 +74,7 @@ async fn session(
             order = orders.recv() => match order {
                 None => return Ok(End::Stopped),
                 Some(Order::Crash) => return Ok(End::Crash),
+                Some(Order::TakeOver) => continue,
                 Some(Order::Freeze(pause)) => {
                     sleep(pause).await;
                     continue;

@@ -64,7 +64,7 @@ async fn life(desk: &mut Desk, client: &Client) {
             return;
         }
         let is_paused = *desk.paused.borrow();
-        if on_the_way.len() < ON_THE_WAY && !(is_paused && !on_the_way.is_empty()) {
+        if on_the_way.is_empty() || (on_the_way.len() < ON_THE_WAY && !is_paused) {
             desk.may_begin().await;
             let (stream, events) = desk.next();
             changes += u64::from(has_changed(&mut state));

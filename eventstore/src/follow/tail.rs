@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     BoxFuture, Commit, CommitFeed, EventStore, GlobalPosition, LogEpoch, LogHead, Page, Read,
-    ReadError, RecordedEvent, Removals, Target,
+    ReadError, RecordedEvent, Removals, Target, plant::Plant,
 };
 
 /// How a [`LogTail`] reads.
@@ -303,7 +303,10 @@ impl LogTail {
             Ok(Answer::Head(head)) => {
                 self.pause = None;
                 self.sequencer.head(head.position);
-                self.head_due = Instant::now() + self.config.head_poll;
+                let planted = Plant::NoHeadPoll.is_active();
+                let pause =
+                    if planted { Duration::from_secs(86_400) } else { self.config.head_poll };
+                self.head_due = Instant::now() + pause;
                 self.compare(head);
             }
             Err(error) => {

@@ -22,7 +22,7 @@ use tokio::{
 };
 
 use super::connect::Server;
-use crate::{GlobalPosition, writer::Writer};
+use crate::{GlobalPosition, plant::Plant, writer::Writer};
 
 const CHANNEL: &str = "tidewire";
 const NOTIFY_HEAD: &str = include_str!("sql/notify_head.sql");
@@ -207,6 +207,9 @@ pub(super) async fn watch_head(
             _ = ticks.tick() => true,
             () = ear.look.notified() => false,
         };
+        if regular && Plant::NoHeadPoll.is_active() {
+            continue;
+        }
         match look(&server, &mut connection).await {
             Ok(head) => {
                 if !reachable {

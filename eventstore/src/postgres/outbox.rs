@@ -8,7 +8,8 @@
 //! What keeps the order is said at the function, in the migration `doors`. The mover's part is to
 //! remember the snapshot of its last complete round, so that each look reads only what became
 //! visible since, and none of the dead rows that pile up behind somebody's long transaction. It
-//! forgets that with its connection: the next one may be to another server.
+//! forgets that with its connection, as the next one may be to another server; and since a proxy
+//! might hide that, it now and then looks whether anything is left that it should not have missed.
 
 use std::{
     sync::{
@@ -26,6 +27,7 @@ use crate::{GlobalPosition, StoreStats, writer::Writer};
 
 const PEEK_OUTBOX: &str = include_str!("sql/peek_outbox.sql");
 const MOVE_OUTBOX: &str = include_str!("sql/move_outbox.sql");
+const FIND_OUTBOX: &str = include_str!("sql/find_outbox.sql");
 const MEASURE_OUTBOX: &str = include_str!("sql/measure_outbox.sql");
 const RAISE_OUTBOX_BOUND: &str = include_str!("sql/raise_outbox_bound.sql");
 
@@ -43,6 +45,8 @@ const MOVE_BYTES_MAX: i64 = 1024 * 1024;
 
 /// The least time between two counts of what waits, and between two raises of the bound.
 const SELDOM: Duration = Duration::from_secs(1);
+/// The least time between two looks at all of the outbox.
+const LOOK_AT_ALL: Duration = Duration::from_secs(10);
 /// So many waiting calls are counted at most.
 const COUNTED_MAX: i64 = 100_000;
 
@@ -82,6 +86,7 @@ pub(super) struct Mover {
     through: i64,
     told: (i64, Option<Instant>),
     counted_at: Option<Instant>,
+    looked_at_all: Instant,
 }
 
 /// How far this mover has come. Snapshots are PostgreSQL's own text.
@@ -131,6 +136,7 @@ impl Mover {
             through: 0,
             told: (0, None),
             counted_at: None,
+            looked_at_all: Instant::now(),
         }
     }
 
@@ -186,6 +192,7 @@ impl Mover {
                 self.move_on(connection).await?
             } else {
                 self.progress.moved = Some(peek.try_get("snapshot")?);
+                self.look_at_all(connection).await?;
                 Step::Idle
             };
             if step != Step::More {
@@ -199,6 +206,19 @@ impl Mover {
         }
         self.raise_bound(connection).await?;
         Ok(step)
+    }
+
+    /// Now and then, when there seems to be nothing: forgets what is remembered if there is.
+    async fn look_at_all(&mut self, connection: &mut PgConnection) -> Result<(), Fault> {
+        if self.looked_at_all.elapsed() < LOOK_AT_ALL {
+            return Ok(());
+        }
+        self.looked_at_all = Instant::now();
+        let query = sqlx::query_scalar(FIND_OUTBOX);
+        if self.server.within(query.fetch_one(connection)).await? {
+            self.progress = Progress::default();
+        }
+        Ok(())
     }
 
     async fn move_on(&mut self, connection: &mut PgConnection) -> Result<Step, Fault> {

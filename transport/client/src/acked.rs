@@ -341,7 +341,10 @@ impl Half {
         let mut state = self.lock();
         for said in state.said.drain(..) {
             match said {
-                Said::Settled(key, settlement) => core.settle(key, settlement, now),
+                Said::Settled(key, settlement) => {
+                    // What does not count comes again.
+                    core.settle(key, settlement, now);
+                }
                 Said::GivenBack(key, delivered) => core.give_back(key, delivered),
             }
         }

@@ -474,6 +474,14 @@ pub enum ServerMessage {
         /// The events.
         events: Vec<Delivered>,
     },
+    /// The answer to a `nack` with `retry`: from here on the events, and the later ones of their
+    /// streams, come again.
+    Retrying {
+        /// The subscription.
+        sub: Sub,
+        /// Which were to be retried; those that are spent are `parked` next.
+        positions: Vec<GlobalPosition>,
+    },
     /// The retries of some events are spent, or the client asked: they were put aside, and the
     /// subscription moves on.
     Parked {

@@ -7,6 +7,7 @@
 pub(crate) mod admin;
 mod body;
 mod commands;
+mod consumers;
 mod events;
 pub(crate) mod host;
 mod refusal;
@@ -43,6 +44,19 @@ pub(crate) fn routes(config: &mut web::ServiceConfig) {
             resource("/categories/{category}/retention").route(web::post().to(retention::retain)),
         )
         .service(resource("/events/{position}").route(web::delete().to(retention::erase)))
+        .service(resource("/consumers").route(web::get().to(consumers::list)))
+        .service(
+            resource("/consumers/{name}")
+                .route(web::get().to(consumers::show))
+                .route(web::delete().to(consumers::delete)),
+        )
+        .service(resource("/consumers/{name}/parked").route(web::get().to(consumers::parked)))
+        .service(
+            resource("/consumers/{name}/parked/replay").route(web::post().to(consumers::replay)),
+        )
+        .service(
+            resource("/consumers/{name}/parked/drop").route(web::post().to(consumers::drop_parked)),
+        )
         .service(resource("/events").route(web::get().to(events::read)))
         .service(resource("/healthz").route(get_or_head().to(admin::healthz)))
         .service(resource("/readyz").route(get_or_head().to(admin::readyz)))

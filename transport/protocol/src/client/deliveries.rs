@@ -51,21 +51,21 @@ impl ClientCore {
         }
     }
 
-    /// The application has made something of an event that it took. Without effect when it has no
-    /// say in it any more: the subscription is over, the event was parked, or it is going to be
-    /// given again after an earlier one of its stream.
-    pub fn settle(&mut self, key: DeliveryKey, settlement: Settlement, now: Instant) {
+    /// The application has made something of an event that it took; whether that counts. It does
+    /// not when the application has no say in the event any more: the subscription is over, the
+    /// event was parked or given anew, or it is going to be given again in its turn.
+    pub fn settle(&mut self, key: DeliveryKey, settlement: Settlement, now: Instant) -> bool {
         let DeliveryKey { sub, position, number } = key;
-        let Some(subscription) = self.subs.get_mut(&sub) else { return };
-        let Some(unsettled) = &mut subscription.unsettled else { return };
+        let unsettled = self.subs.get_mut(&sub).and_then(|sub| sub.unsettled.as_mut());
+        let Some(unsettled) = unsettled else { return false };
         match unsettled.settle(position, number, settlement) {
-            None => {}
-            Some(Effect::Acks) => self.acknowledge(sub, now, Flush::Due),
-            Some(Effect::Nack(nack)) => {
+            Effect::None => return false,
+            Effect::Acks => self.acknowledge(sub, now, Flush::Due),
+            Effect::Nack(nack) => {
                 self.send(&ClientMessage::Nack { sub, nack });
                 self.acknowledge(sub, now, Flush::Due);
             }
-            Some(Effect::Stop(nack)) => {
+            Effect::Stop(nack) => {
                 self.acknowledge(sub, now, Flush::All);
                 match self.subs.get_mut(&sub) {
                     Some(subscription) if subscription.stage == Stage::Open => {
@@ -77,6 +77,7 @@ impl ClientCore {
                 self.ended_notice(sub, Some(Box::new(ErrorBody::of(ErrorCode::Stopped))));
             }
         }
+        true
     }
 
     /// The window that a subscription gets.
@@ -167,19 +168,9 @@ impl ClientCore {
         chance: f64,
     ) {
         match error.known() {
-            Some(ErrorCode::UnknownPosition) => {
-                let positions = error.details.as_ref().and_then(|details| {
-                    Some(details.get("positions")?.as_array()?.iter().filter_map(|at| at.as_u64()))
-                });
-                let positions: Vec<_> = positions.into_iter().flatten().collect();
-                if let Some(unsettled) = self.open(sub).and_then(|open| open.unsettled.as_mut()) {
-                    for position in positions {
-                        unsettled.unknown(GlobalPosition::new(position));
-                    }
-                    self.ready(sub);
-                    self.acknowledge(sub, now, Flush::Due);
-                }
-            }
+            // A nack crossed what the server had done with the event. If it was parked, that was
+            // said before; if it waits for an earlier retry, it comes again.
+            Some(ErrorCode::UnknownPosition) => {}
             // What was said crossed the end of its subscription, which may have begun again.
             Some(ErrorCode::UnknownSub) => {
                 if self.subs.get(&sub).is_some_and(|ending| ending.stage == Stage::Ending) {

@@ -452,7 +452,7 @@ impl ClientCore {
                 self.outputs.push_back(ClientOutput::Complaint(error));
             }
             ServerMessage::Goodbye(goodbye) => self.goodbye = Some(*goodbye),
-            ServerMessage::Pong { .. } => {}
+            ServerMessage::Pong { .. } | ServerMessage::Retrying { .. } => {}
         }
     }
 

@@ -8,8 +8,8 @@
 //!   position of an event whose retry was asked for is never acknowledged before it came again: an
 //!   acknowledgement that crosses an event on its way cannot be taken for its own.
 //! - A retry withdraws what the application has not settled of the later events of the stream.
-//!   They are kept until they come again, or until it turns out that the server has settled the
-//!   event before it heard of the retry; then they count again.
+//!   They are kept until they come again, or until the server parks the event instead:
+//!   then they count again.
 //! - The application has each event once at a time. What is sent again while the application has
 //!   it stays with the application; what it has settled is acknowledged again.
 //!
@@ -61,6 +61,8 @@ pub enum Settlement {
 /// What a settlement makes the client do.
 #[derive(Debug)]
 pub(super) enum Effect {
+    /// Nothing: it does not count.
+    None,
     /// Nothing but acknowledging what can be.
     Acks,
     /// Say this.
@@ -93,8 +95,6 @@ struct Entry {
     again: bool,
     /// The earlier event of its stream whose retry has withdrawn it. The server sends it again.
     withdrawn_by: Option<GlobalPosition>,
-    /// Whether the next arrival may have been sent before the server heard of that retry.
-    may_be_crossing: bool,
 }
 
 impl Entry {
@@ -187,26 +187,20 @@ impl Unsettled {
         let position = delivered.event.position;
         let again = delivered.attempt > 1 || position <= self.highest.max(self.told);
         self.highest = self.highest.max(position);
+        let retrying = self.retrying_before(position, &delivered.event.stream);
         if let Some(entry) = self.entries.get_mut(&position) {
             entry.again = again || entry.here;
             entry.here = true;
-            let crossing = std::mem::take(&mut entry.may_be_crossing);
-            if let Some(by) = entry.withdrawn_by {
-                if crossing && self.is_retrying(by) {
-                    return self.hold(position, delivered);
-                }
-                // The server sends this after the event that was retried, or else it has
-                // nothing left to retry.
-                self.resolve(position);
+            match retrying {
+                None => self.arrive_again(position, delivered),
+                Some(_) => self.hold(position, delivered),
             }
-            self.arrive_again(position, delivered);
             return Ok(());
         }
         if self.entries.len() >= self.window.max(1) * WINDOWS {
             return Err(Flooded);
         }
         let settled = self.lately.contains(position);
-        let withdrawn_by = self.retrying_before(position, &delivered.event.stream);
         self.arrivals += 1;
         let number = self.arrivals;
         let stream = delivered.event.stream.clone();
@@ -214,16 +208,10 @@ impl Unsettled {
             true => State::Settled,
             false => State::Queued(number, Box::new(delivered)),
         };
-        let entry = Entry {
-            stream,
-            state,
-            here: true,
-            again: again || settled,
-            withdrawn_by,
-            may_be_crossing: false,
-        };
+        let entry =
+            Entry { stream, state, here: true, again: again || settled, withdrawn_by: retrying };
         self.entries.insert(position, entry);
-        if !settled && withdrawn_by.is_none() {
+        if !settled && retrying.is_none() {
             self.untaken.event(position, number);
         }
         Ok(())
@@ -245,13 +233,15 @@ impl Unsettled {
         }
     }
 
-    /// Keeps an event that was sent before the server heard of the retry that withdraws it.
-    fn hold(&mut self, position: GlobalPosition, delivered: Delivered) -> Result<(), Flooded> {
-        if let Some(entry) = self.entries.get_mut(&position) {
+    /// Keeps an event that was sent before the server heard of the retry that withdraws it. It
+    /// comes again, unless the server parks what was to be retried.
+    fn hold(&mut self, position: GlobalPosition, delivered: Delivered) {
+        if let Some(entry) = self.entries.get_mut(&position)
+            && !matches!(entry.state, State::Settled | State::Given(_))
+        {
             self.arrivals += 1;
             entry.state = State::Queued(self.arrivals, Box::new(delivered));
         }
-        Ok(())
     }
 
     fn is_retrying(&self, position: GlobalPosition) -> bool {
@@ -271,16 +261,6 @@ impl Unsettled {
         };
         let mut earlier = self.entries.range(..position);
         earlier.find_map(|(earlier, entry)| retrying(entry).then_some(*earlier))
-    }
-
-    /// Retries before `position` in its stream will not come: their events are no longer there.
-    fn resolve(&mut self, position: GlobalPosition) {
-        let Some(stream) = self.entries.get(&position).map(|entry| entry.stream.clone()) else {
-            return;
-        };
-        while let Some(gone) = self.retrying_before(position, &stream) {
-            self.entries.remove(&gone);
-        }
     }
 
     /// There is news, in order with the events.
@@ -308,18 +288,17 @@ impl Unsettled {
         }
     }
 
-    /// The application has made something of the event that it took with `number`. Nothing, if it
-    /// has no say in that event any more.
+    /// The application has made something of the event that it took with `number`.
     pub(super) fn settle(
         &mut self,
         position: GlobalPosition,
         number: u64,
         settlement: Settlement,
-    ) -> Option<Effect> {
-        let entry = self.entries.get_mut(&position)?;
-        if !matches!(entry.state, State::Given(given) if given == number) {
-            return None;
-        }
+    ) -> Effect {
+        let given = |entry: &&mut Entry| matches!(entry.state, State::Given(by) if by == number);
+        let Some(entry) = self.entries.get_mut(&position).filter(given) else {
+            return Effect::None;
+        };
         let counts = entry.here && entry.withdrawn_by.is_none();
         match settlement {
             Settlement::Ack if entry.here => entry.state = State::Settled,
@@ -328,17 +307,22 @@ impl Unsettled {
                 self.lately.add(position);
             }
             Settlement::Nack { action: action @ NackAction::Stop, reason } => {
-                return Some(Effect::Stop(nack(position, action, reason)));
+                return Effect::Stop(nack(position, action, reason));
             }
             Settlement::Nack { action, reason } if counts => {
                 self.put_aside(position, action);
-                return Some(Effect::Nack(nack(position, action, reason)));
+                return Effect::Nack(nack(position, action, reason));
             }
             // It comes again, and the application decides again.
-            Settlement::Nack { .. } | Settlement::LetGo if entry.here => entry.state = State::LetGo,
-            Settlement::Nack { .. } | Settlement::LetGo => drop(self.entries.remove(&position)),
+            Settlement::Nack { .. } | Settlement::LetGo => {
+                entry.state = State::LetGo;
+                if !entry.here {
+                    self.entries.remove(&position);
+                }
+                return Effect::None;
+            }
         }
-        Some(Effect::Acks)
+        Effect::Acks
     }
 
     /// The application has not looked at the event that it took with `number`, and may take it
@@ -376,8 +360,6 @@ impl Unsettled {
         let stream = entry.stream.clone();
         for (_, later) in self.entries.range_mut(position.next()..) {
             if later.here && later.stream == stream {
-                later.may_be_crossing =
-                    later.withdrawn_by.is_some() || matches!(later.state, State::Retrying);
                 later.withdrawn_by = Some(position);
             }
         }
@@ -385,26 +367,24 @@ impl Unsettled {
 
     /// The server has put events aside.
     pub(super) fn parked(&mut self, positions: Vec<GlobalPosition>, reason: String) {
+        let mut restored = Vec::new();
         for position in &positions {
             let was_retrying = self.is_retrying(*position);
             self.entries.remove(position);
             if was_retrying {
-                self.restore(*position);
+                restored.extend(self.restore(*position));
             }
         }
-        self.untaken.notice(Notice::Parked { positions, reason });
-    }
-
-    /// The server knew nothing of an event that was nacked: it had settled it before.
-    pub(super) fn unknown(&mut self, position: GlobalPosition) {
-        if self.is_retrying(position) {
-            self.entries.remove(&position);
-            self.restore(position);
+        let notice = Notice::Parked { positions, reason };
+        if restored.is_empty() {
+            self.untaken.notice(notice);
+        } else {
+            self.untaken.restored(notice, restored);
         }
     }
 
-    /// The retry of the event at `by` withdraws nothing any more.
-    fn restore(&mut self, by: GlobalPosition) {
+    /// The retry of the event at `by` withdraws nothing any more; the arrivals that count again.
+    fn restore(&mut self, by: GlobalPosition) -> Vec<(GlobalPosition, u64)> {
         let withdrawn = |(position, entry): (&GlobalPosition, &Entry)| {
             (entry.withdrawn_by == Some(by)).then(|| (*position, entry.stream.clone()))
         };
@@ -418,7 +398,7 @@ impl Unsettled {
                 first.push((position, *number));
             }
         }
-        self.untaken.first(first);
+        first
     }
 
     /// A heartbeat has told how far the log was looked at.

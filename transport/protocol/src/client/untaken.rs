@@ -33,7 +33,14 @@ impl UntakenQueue {
         self.0.push_back(Untaken::Event(position, number));
     }
 
-    /// Events that had been withdrawn count again: before everything else, in their order.
+    /// Events that had been withdrawn count again: before everything else, in their order, and
+    /// after the news of it.
+    pub(super) fn restored(&mut self, notice: Notice, events: Vec<(GlobalPosition, u64)>) {
+        self.first(events);
+        self.0.push_front(Untaken::Notice(notice));
+    }
+
+    /// Events come before everything else, in their order.
     pub(super) fn first(&mut self, events: Vec<(GlobalPosition, u64)>) {
         for (position, number) in events.into_iter().rev() {
             self.0.push_front(Untaken::Event(position, number));

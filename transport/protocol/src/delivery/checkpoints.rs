@@ -7,7 +7,7 @@ use std::{
 };
 
 use tidewire_eventstore::{
-    GlobalPosition, PARTITIONS, Partition, PartitionSet, Sharing, StreamHash,
+    GlobalPosition, PARTITIONS, Partition, PartitionSet, Sharing, StreamHash, plant::Plant,
 };
 
 use super::{
@@ -173,9 +173,11 @@ impl Checkpoints {
         self.charges.remove(&position).map_or(0, |(_, charges)| charges)
     }
 
-    /// How many events wait for a save to be forgotten here.
+    /// How many events wait for a save to be forgotten here, or for being read.
     pub(super) fn unsaved(&self) -> usize {
-        self.held.iter().map(|held| held.parked.len() + held.replayed.len()).sum()
+        let reading = usize::from(matches!(self.replaying, Replaying::Reading));
+        let unsaved = |held: &Held| held.parked.len() + held.replayed.len();
+        self.held.iter().map(unsaved).sum::<usize>() + reading
     }
 
     /// Something of a stream has changed that has to be saved.
@@ -288,6 +290,7 @@ impl Checkpoints {
         let mut progress = Progress::default();
         for held in self.held.iter_mut().filter(|held| which.contains(held.partition)) {
             let lowest = lowest[usize::from(held.partition.get())];
+            let lowest = lowest.filter(|_| !Plant::CheckpointBeforeEffect.is_active());
             let reached = lowest.map_or(scanned, GlobalPosition::previous);
             held.checkpoint = held.checkpoint.max(reached);
             let mut attempts = attempts.remove(&held.partition).unwrap_or_default();

@@ -31,6 +31,8 @@ const READ_AGAIN: Duration = Duration::from_secs(1);
 /// Something to do for a subscription.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Effect {
+    /// Tell the client that its wish for a retry has arrived.
+    Retrying(Vec<GlobalPosition>),
     /// Tell the client that these events were put aside.
     Parked { positions: Vec<GlobalPosition>, reason: String },
     /// Save a consumer's progress.
@@ -223,6 +225,7 @@ impl Ledger {
             NackAction::Retry { delay } => {
                 let reason = nack.reason.as_deref().unwrap_or(ATTEMPTS_SPENT);
                 let due = now.checked_add(delay).unwrap_or(now);
+                effects.push(Effect::Retrying(named.clone()));
                 self.retry(&named, due, reason, config, now, effects);
             }
             NackAction::Park => {

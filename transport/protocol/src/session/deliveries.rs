@@ -232,6 +232,9 @@ impl Session {
     fn carry_out(&mut self, sub: Sub, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
+                Effect::Retrying(positions) => {
+                    self.say(&ServerMessage::Retrying { sub, positions });
+                }
                 Effect::Parked { positions, reason } => {
                     self.say(&ServerMessage::Parked { sub, positions, reason });
                 }

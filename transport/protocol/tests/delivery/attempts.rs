@@ -61,7 +61,7 @@ fn an_ack_settles_an_event_that_was_sent_again_because_it_took_too_long() {
 fn while_the_oldest_waits_for_a_retry_the_next_one_s_time_counts() {
     let mut scene = Scene::acking(8);
     scene.deliver(&[(1, "a"), (2, "b")]);
-    scene.nack(&[1], r#""action":"retry","delay_ms":3600000"#);
+    scene.retry_in(&[1], 3600000);
     assert_eq!(scene.pass(secs(5)), ["event 2#2"]);
 }
 

@@ -236,7 +236,7 @@ fn one_event_at_a_time_goes_on_while_another_waits_for_its_retry() {
     scene.claim(r#""billing""#);
     scene.grant(GrantedPartition { unclean: true, ..whole(40) });
     scene.deliver(&[(41, "a")]);
-    scene.nack(&[41], r#""action":"retry","delay_ms":1000"#);
+    scene.retry_in(&[41], 1000);
     assert_eq!(scene.room(), 1);
     scene.deliver(&[(42, "b")]);
     assert_eq!(scene.room(), 0);

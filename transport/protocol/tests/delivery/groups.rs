@@ -74,7 +74,7 @@ fn a_rebalance_waits_no_longer_than_it_may() {
 fn a_rebalance_does_not_wait_for_retries() {
     let mut scene = member();
     scene.deliver(&[(43, "a")]);
-    scene.nack(&[43], r#""action":"retry","delay_ms":60000"#);
+    scene.retry_in(&[43], 60000);
     let said = scene.hand_in(Input::Rebalance { sub: SUB });
     let released = format!("release clean {} 43#1 {}", named("a", "42"), named("b", "43"));
     assert_eq!(said, ["shut".to_owned(), released, "unsubscribed rebalanced".to_owned()]);

@@ -24,9 +24,20 @@ fn a_retry_comes_with_its_attempt_and_then_the_later_events_of_its_stream_unchar
 }
 
 #[test]
+fn a_retry_is_answered_before_anything_comes_again() {
+    let mut scene = four();
+    let said = scene.nack(&[2, 1, 77], r#""action":"retry""#);
+    let error = "error unknown_position [77]";
+    assert_eq!(said, [error, "retrying [1,2]", "event 1#2", "event 2#2", "event 3", "event 4"]);
+    scene.retry(&[1]);
+    let said = scene.nack(&[1], r#""action":"retry""#);
+    assert_eq!(said, ["retrying [1]", "parked [1]: attempts spent", "event 3"]);
+}
+
+#[test]
 fn a_retry_waits_for_its_delay_and_its_stream_with_it() {
     let mut scene = four();
-    assert_eq!(scene.nack(&[1], r#""action":"retry","delay_ms":2000"#), NOTHING);
+    assert_eq!(scene.retry_in(&[1], 2000), NOTHING);
     // A new event of the stream is held back, others are not.
     let offer = scene.offer(&[(5, "b"), (6, "a"), (7, "b")]);
     assert_eq!(offer, Offer { taken: 3, sent: Sent::Some(vec![0, 2]) });
@@ -39,7 +50,7 @@ fn a_retry_waits_for_its_delay_and_its_stream_with_it() {
 #[test]
 fn events_that_are_held_back_take_up_the_window() {
     let mut scene = four();
-    scene.nack(&[1], r#""action":"retry","delay_ms":3600000"#);
+    scene.retry_in(&[1], 3600000);
     let offer = scene.offer(&[(5, "a"), (6, "a"), (7, "a"), (8, "a"), (9, "b")]);
     assert_eq!(offer, Offer { taken: 4, sent: Sent::Some(vec![]) });
     assert_eq!(scene.room(), 0);
@@ -48,7 +59,7 @@ fn events_that_are_held_back_take_up_the_window() {
 #[test]
 fn an_ack_settles_nothing_that_waits_for_a_retry() {
     let mut scene = four();
-    scene.nack(&[1], r#""action":"retry","delay_ms":1000"#);
+    scene.retry_in(&[1], 1000);
     assert_eq!(scene.ack(4), NOTHING);
     assert_eq!(scene.room(), 6, "1 and 3 wait");
     assert_eq!(scene.pass(secs(1)), ["event 1#2", "event 3"]);
@@ -128,7 +139,7 @@ fn park_and_skip_settle_and_other_events_stay_where_they_are() {
 #[test]
 fn what_waits_for_a_retry_can_still_be_parked_or_skipped() {
     let mut scene = four();
-    scene.nack(&[1], r#""action":"retry","delay_ms":60000"#);
+    scene.retry_in(&[1], 60000);
     assert_eq!(scene.nack(&[1], r#""action":"skip""#), ["event 3"]);
     assert_eq!(scene.room(), 5);
 }
@@ -201,7 +212,7 @@ fn a_heartbeat_tells_of_nothing_past_an_event_that_is_held_back() {
     let mut scene = four();
     scene.ack(4);
     scene.deliver(&[(5, "a"), (6, "b")]);
-    scene.nack(&[5], r#""action":"retry","delay_ms":1000"#);
+    scene.retry_in(&[5], 1000);
     assert_eq!(scene.hand_in(Input::Positions(vec![(SUB, at(9))])), ["heartbeat 4"]);
     assert_eq!(scene.pass(secs(1)), ["event 5#2"]);
     assert_eq!(scene.hand_in(Input::Positions(vec![(SUB, at(9))])), ["heartbeat 9"]);

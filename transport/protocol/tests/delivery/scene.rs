@@ -137,8 +137,16 @@ impl Scene {
         self.say(&format!(r#"{{"type":"nack","sub":1,"positions":{positions:?},{rest}}}"#))
     }
 
+    /// A nack with a retry after a delay, and what follows its answer.
+    pub(crate) fn retry_in(&mut self, positions: &[u64], delay_ms: u64) -> Vec<String> {
+        let mut said = self.nack(positions, &format!(r#""action":"retry","delay_ms":{delay_ms}"#));
+        said.retain(|said| !said.starts_with("retrying"));
+        said
+    }
+
+    /// A nack with a retry at once, and what follows its answer.
     pub(crate) fn retry(&mut self, positions: &[u64]) -> Vec<String> {
-        self.nack(positions, r#""action":"retry""#)
+        self.retry_in(positions, 0)
     }
 
     /// Offers events, each with its stream.
@@ -291,6 +299,7 @@ fn told(message: &Value) -> Vec<String> {
                 })
                 .collect();
         }
+        "retrying" => format!("retrying {}", message["positions"]),
         "parked" => format!("parked {}: {}", message["positions"], text("reason")),
         "subscribed" if message["resumed"] == true => {
             format!("subscribed after {}, resumed", message["after"])

@@ -63,6 +63,8 @@ impl Arrival {
 #[derive(Debug, Default)]
 struct Client {
     queue: VecDeque<Arrival>,
+    /// Nacked for a retry, and not answered.
+    unanswered: Vec<u64>,
     /// Nacked or dropped, and not come again.
     given_back: BTreeSet<u64>,
     pending: Option<u64>,
@@ -260,14 +262,12 @@ impl World {
                     self.client.given_up(position);
                 }
             }
+            "retrying" => self.client.answered(&message["positions"]),
             "unsubscribed" => panic!("nothing ends the subscription: {message}"),
             "error" => {
                 // What crossed a `parked`, and nothing else.
                 assert_eq!(message["code"], "unknown_position", "{message}");
-                let positions = message["details"]["positions"].as_array().expect("positions");
-                for position in positions {
-                    self.client.given_back.remove(&position.as_u64().expect("a position"));
-                }
+                self.client.answered(&message["details"]["positions"]);
             }
             _ => {}
         }
@@ -278,7 +278,9 @@ impl World {
         let Some(arrival) = self.client.queue.pop_front() else { return };
         let position = match arrival {
             Arrival::Heartbeat(position) => {
-                if !self.client.given_back.contains(&position) {
+                let mut queue = self.client.queue.iter();
+                let later = queue.any(|arrival| arrival.event() == Some(position));
+                if !later && !self.client.given_back.contains(&position) {
                     self.acknowledge(position);
                 }
                 return;
@@ -407,13 +409,19 @@ fn last(granted: &GrantedPartition) -> u64 {
 }
 
 impl Client {
-    /// The lowest event of a stream that was given back.
-    fn awaited(&self, of: &str) -> Option<u64> {
-        self.given_back.iter().copied().find(|position| stream(*position) == of)
+    fn answered(&mut self, positions: &Value) {
+        for position in positions.as_array().expect("positions") {
+            let position = position.as_u64().expect("a position");
+            let at = self.unanswered.iter().position(|unanswered| *unanswered == position);
+            if let Some(at) = at {
+                self.unanswered.remove(at);
+            }
+        }
     }
 
     fn event(&mut self, position: u64) {
-        if self.awaited(stream(position)).is_some_and(|awaited| position > awaited) {
+        let dropped = |nacked: &u64| stream(*nacked) == stream(position) && position >= *nacked;
+        if self.unanswered.iter().any(dropped) {
             self.given_back.insert(position);
             self.told = self.told.max(position);
             return;
@@ -428,6 +436,7 @@ impl Client {
     }
 
     fn give_back(&mut self, position: u64) {
+        self.unanswered.push(position);
         self.given_back.insert(position);
         let given_back = &mut self.given_back;
         self.queue.retain(|arrival| match arrival.event() {

@@ -22,7 +22,13 @@ use tidewire_protocol::{
 };
 use uuid::Uuid;
 
-use crate::{chance::Chance, link::Pipe, log::Log};
+use crate::{
+    app::{App, Kind, Made},
+    chance::Chance,
+    link::Pipe,
+    log::Log,
+    store::Audience,
+};
 
 /// What one subscription has been given.
 pub(crate) struct Seen {
@@ -67,12 +73,20 @@ pub(crate) struct Client {
     pub(crate) settled: Vec<(EventId, Settled)>,
     pub(crate) wants_connection: bool,
     pub(crate) wants_close: bool,
+    /// Which run of a client program this is.
+    pub(crate) run: u64,
+    /// Whether it always takes back a consumer that it lost.
+    pub(crate) keeps: bool,
+    /// Its subscriptions that acknowledge.
+    pub(crate) apps: Vec<App>,
+    /// What they have made of which events.
+    pub(crate) made_of: Vec<(Audience, GlobalPosition, Made)>,
     made: u64,
     refused: u64,
 }
 
 impl Client {
-    pub(crate) fn new(now: Instant, chance: &mut Chance) -> Self {
+    pub(crate) fn new(run: u64, now: Instant, chance: &mut Chance) -> Self {
         let config = ClientConfig {
             backoff: Backoff { max: Duration::from_secs(2), ..Backoff::default() },
             connect_timeout: Duration::from_secs(2),
@@ -90,6 +104,10 @@ impl Client {
             settled: Vec::new(),
             wants_connection: false,
             wants_close: false,
+            run,
+            keeps: false,
+            apps: Vec::new(),
+            made_of: Vec::new(),
             made: 0,
             refused: 0,
         };
@@ -130,7 +148,9 @@ impl Client {
 
     pub(crate) fn append(&mut self, now: Instant, chance: &mut Chance) {
         self.made += 1;
-        let id = EventId::from(Uuid::from_u128(u128::from(self.made) << 64));
+        let id = EventId::from(Uuid::from_u128(
+            (u128::from(self.run) << 96) | u128::from(self.made) << 64,
+        ));
         let append = AppendRequest {
             stream: stream(chance),
             expected: ExpectedRevision::Any,
@@ -189,34 +209,73 @@ impl Client {
         frame::encode_masked(opcode, true, payload, key, &mut out.unsent);
     }
 
+    /// When something is due, if nothing happens before.
+    pub(crate) fn next(&self) -> Option<Instant> {
+        let apps = self.apps.iter().filter_map(App::next);
+        apps.chain(self.core.next_timeout()).min()
+    }
+
+    /// Does everything that can be done now; whether the program was killed by an event.
     pub(crate) fn pump(
         &mut self,
         log: &Log,
-        out: Option<&mut Pipe>,
+        mut out: Option<&mut Pipe>,
         now: Instant,
+        storm: bool,
         chance: &mut Chance,
-    ) {
+    ) -> bool {
         if self.core.next_timeout().is_some_and(|at| at <= now) {
             self.core.handle(ClientInput::Timeout, now, chance.unit());
         }
-        let mut out = out;
+        self.obey(log, &mut out, now, storm, chance);
+        for app in &mut self.apps {
+            let store = &log.consumers;
+            let (core, made) = (&mut self.core, &mut self.made_of);
+            if app.work(core, self.run, now, storm, store, chance, made) {
+                return true;
+            }
+        }
+        self.obey(log, &mut out, now, storm, chance);
+        false
+    }
+
+    fn obey(
+        &mut self,
+        log: &Log,
+        out: &mut Option<&mut Pipe>,
+        now: Instant,
+        storm: bool,
+        chance: &mut Chance,
+    ) {
         while let Some(output) = self.core.poll() {
             match output {
                 ClientOutput::Connect => {
                     self.wants_connection = true;
-                    out = None;
+                    *out = None;
                 }
                 ClientOutput::Disconnect(_) => {
                     self.wants_close = true;
-                    out = None;
+                    *out = None;
                 }
                 ClientOutput::Send(text) => {
-                    if let Some(out) = &mut out {
+                    if let Some(out) = out {
                         self.write(Opcode::Text, &text, out, chance);
                     }
                 }
                 ClientOutput::Event { sub, event } => self.event(sub, event, log),
-                ClientOutput::Notice { sub, notice } => self.notice(sub, notice),
+                ClientOutput::Notice { sub, notice } => {
+                    match self.apps.iter_mut().find(|app| app.sub == sub) {
+                        Some(app) => {
+                            // Whoever lost a consumer to another fights for it while it storms.
+                            let again = app.kind == Kind::Own || storm && chance.once_in(2);
+                            let delay = Duration::from_millis(chance.within(500, 6000));
+                            let again = again || self.keeps;
+                            app.end(again.then_some(now + delay));
+                            assert!(matches!(notice, Notice::Ended(Some(_))), "{notice:?}");
+                        }
+                        None => self.notice(sub, notice),
+                    }
+                }
                 ClientOutput::Settled { key, result } => {
                     let id = self.unsettled.remove(&key).expect("an append is settled once");
                     self.settled.push((id, result.expect("the model refuses nothing")));
@@ -225,8 +284,7 @@ impl Client {
                 ClientOutput::Fetched { .. } | ClientOutput::Answered { .. } => {
                     panic!("nobody asks")
                 }
-                ClientOutput::Ready { .. } => {}
-                ClientOutput::State(_) | ClientOutput::Welcome(_) => {}
+                ClientOutput::State(_) | ClientOutput::Welcome(_) | ClientOutput::Ready { .. } => {}
             }
         }
     }
@@ -267,8 +325,8 @@ impl Client {
 }
 
 pub(crate) fn stream(chance: &mut Chance) -> StreamName {
-    let names = ["order-1", "order-2", "cart-1"];
-    StreamName::new(names[chance.within(0, 2) as usize]).expect("a name")
+    let names = ["order-1", "order-2", "order-3", "cart-1", "cart-2"];
+    StreamName::new(names[chance.within(0, 4) as usize]).expect("a name")
 }
 
 pub(crate) fn event_type(chance: &mut Chance) -> EventType {

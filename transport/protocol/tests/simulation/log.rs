@@ -1,4 +1,5 @@
-//! A model of the log: gapless positions, idempotent appends, epochs, and a restored backup.
+//! A model of the log: gapless positions, idempotent appends, epochs, a restored backup, and the
+//! consumers that read it.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -9,11 +10,15 @@ use tidewire_eventstore::{
 use tidewire_protocol::{Answer, AppendRequest, Epoch, codec::json::encode_event};
 use uuid::Uuid;
 
+use crate::store::Store;
+
 pub(crate) struct Log {
     pub(crate) events: Vec<RecordedEvent>,
     /// The same events as they travel, each encoded once.
     pub(crate) encoded: Vec<BytesMut>,
     pub(crate) epochs: Arc<[Epoch]>,
+    /// What is kept of consumers.
+    pub(crate) consumers: Store,
     /// How many events each stream has.
     lengths: HashMap<StreamName, u64>,
     answers: HashMap<(StreamName, Vec<Option<EventId>>), Answer>,
@@ -26,6 +31,7 @@ impl Log {
             events: Vec::new(),
             encoded: Vec::new(),
             epochs: [first].into(),
+            consumers: Store::default(),
             lengths: HashMap::new(),
             answers: HashMap::new(),
         }

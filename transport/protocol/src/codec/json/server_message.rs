@@ -50,6 +50,11 @@ pub fn encode_server(message: &ServerMessage, out: &mut BytesMut) {
             object.list("events", events, encode_delivered);
             object.end();
         }
+        ServerMessage::Retrying { sub, positions } => {
+            let mut object = about("retrying", *sub, out);
+            object.list("positions", positions, |at, out| number(at.get(), out));
+            object.end();
+        }
         ServerMessage::Parked { sub, positions, reason } => {
             let mut object = about("parked", *sub, out);
             object.list("positions", positions, |at, out| number(at.get(), out));
@@ -323,6 +328,11 @@ pub fn decode_server(json: &[u8]) -> Result<ServerMessage, DecodeError> {
     let events = || -> Result<Vec<&RawValue>, ErrorBody> {
         field("events", wire.events).required("has to be a list")
     };
+    let list = || -> Result<Vec<GlobalPosition>, ErrorBody> {
+        let positions = field("positions", wire.positions);
+        let positions: Vec<u64> = positions.required("has to be a list of positions")?;
+        Ok(positions.into_iter().map(GlobalPosition::new).collect())
+    };
     let error = || -> Result<Box<ErrorBody>, ErrorBody> {
         Ok(Box::new(ErrorBody {
             code: Cow::Owned(text("code", wire.code)?.into_owned()),
@@ -357,13 +367,10 @@ pub fn decode_server(json: &[u8]) -> Result<ServerMessage, DecodeError> {
         "events" => {
             ServerMessage::Events { sub: sub()?, events: each(events()?, decode_delivered)? }
         }
+        "retrying" => ServerMessage::Retrying { sub: sub()?, positions: list()? },
         "parked" => ServerMessage::Parked {
             sub: sub()?,
-            positions: field("positions", wire.positions)
-                .required::<Vec<u64>>("has to be a list of positions")?
-                .into_iter()
-                .map(GlobalPosition::new)
-                .collect(),
+            positions: list()?,
             reason: text("reason", wire.reason)?.into_owned(),
         },
         "live" => {
