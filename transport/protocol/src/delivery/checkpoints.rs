@@ -279,7 +279,7 @@ impl Checkpoints {
             if !entry.is_replay() {
                 lowest[usize::from(partition.get())].get_or_insert(entry.position);
             }
-            if entry.charges() > 0 {
+            if entry.spent() > 0 {
                 attempts.entry(partition).or_default().push((entry.position, entry.charges()));
             }
         }
