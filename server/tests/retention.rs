@@ -11,7 +11,7 @@ use support::{Api, Server, run_failing, run_ok, wait_until};
 
 /// What `tidewire tail` shows of the log, an event a line.
 fn tail(directory: &Path) -> Vec<Value> {
-    let shown = run_ok(directory, &["tail", "--json", "--after", "start"]);
+    let shown = run_ok(directory, &["tail", "--no-follow", "--json"]);
     shown.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
