@@ -358,7 +358,7 @@ impl ServerConn {
     fn feed(&mut self, log: &Log, out: &mut Pipe, now: Instant, chance: &mut Chance) {
         let head = view(log, self.view_behind);
         let mut inputs = Vec::new();
-        let moment = Moment { now, head };
+        let moment = Moment { now, head, removed: GlobalPosition::START };
         for (sub, feed) in &mut self.feeds {
             while feed.cursor < head && out.unsent.len() < WRITE_AHEAD {
                 if self.session.room(*sub) == 0 {
