@@ -131,6 +131,14 @@ impl Window {
     /// Takes the next event of the feed, which was charged `charges` attempts before. Whether it
     /// is to be sent with the others; otherwise it is away, and sent alone when it is due.
     pub(super) fn take(&mut self, event: EventRef, charges: u32, now: Instant) -> bool {
+        // Usually the last. A replay may be of an event that the feed has not come to yet.
+        let newest = self.entries.back().is_none_or(|last| last.position < event.position);
+        let place = if newest {
+            Err(self.entries.len())
+        } else {
+            self.entries.binary_search_by_key(&event.position, |entry| entry.position)
+        };
+        let Err(at) = place else { return false };
         let mut entry = Entry::new(event.position, event.stream);
         let alone = charges > 0 || self.is_held_back(event.stream);
         if alone {
@@ -139,10 +147,13 @@ impl Window {
             history.place = Place::Away { due: now, reading: false };
             self.away += 1;
         } else {
+            if event.position <= self.told {
+                // After a replay of a later event: an ack may be on its way.
+                entry.history_mut().late = Some(self.told);
+            }
             self.told = self.told.max(event.position);
         }
-        debug_assert!(self.entries.back().is_none_or(|last| last.position < event.position));
-        self.entries.push_back(entry);
+        self.entries.insert(at, entry);
         !alone
     }
 
