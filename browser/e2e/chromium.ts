@@ -2,7 +2,8 @@
 import { chromium, type Browser } from 'playwright-core';
 import { required } from './program.js';
 
-const ARGUMENTS = [
+/** What keeps it from doing anything of its own. */
+export const ARGUMENTS = [
   '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
   '--disable-background-networking', '--disable-component-update', '--disable-sync',
 ];

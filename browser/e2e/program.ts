@@ -1,10 +1,10 @@
-/** The program under test: `tidewire demo` or `serve` on one port and one file, started, killed and started again. */
+/** The program under test: `tidewire demo` or `serve`, or the example `embed`, on one port and one file; started, killed and started again. */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { vi } from 'vitest';
 
 /** A path from the environment, which the test runner sets. */
@@ -41,8 +41,13 @@ export interface Program {
 export const demoAt = (speed: number): Promise<Program> => program('demo', '--speed', `${speed}`);
 
 /** A verb of the program that serves, with a file of its own; it does not run yet. */
-export async function program(...verb: readonly string[]): Promise<Program> {
-  const binary = required('TIDEWIRE_BIN');
+export const program = (...verb: readonly string[]): Promise<Program> =>
+  runnable(required('TIDEWIRE_BIN'), (address, file) => [...verb, '--address', address, '--database', file], '');
+
+/** The example that handles commands, built beside the program: its log is below `/log`. */
+export const embed = (): Promise<Program> => runnable(join(dirname(required('TIDEWIRE_BIN')), 'embed'), (address, file) => [address, file], '/log');
+
+async function runnable(binary: string, argumentsFor: (address: string, file: string) => readonly string[], scope: string): Promise<Program> {
   const folder = mkdtempSync(join(tmpdir(), 'tidewire-e2e-'));
   const port = await freePort();
   let running: ChildProcess | undefined;
@@ -58,7 +63,7 @@ export async function program(...verb: readonly string[]): Promise<Program> {
   };
 
   const head = async (): Promise<number> => {
-    const answer = await fetch(`http://127.0.0.1:${port}/events?limit=1`);
+    const answer = await fetch(`http://127.0.0.1:${port}${scope}/events?limit=1`);
     return ((await answer.json()) as { head: number }).head;
   };
 
@@ -66,13 +71,12 @@ export async function program(...verb: readonly string[]): Promise<Program> {
     port,
     kill,
     async start() {
-      const args = [...verb, '--address', `127.0.0.1:${port}`, '--database', join(folder, 'log.db')];
-      const child = spawn(binary, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+      const child = spawn(binary, argumentsFor(`127.0.0.1:${port}`, join(folder, 'log.db')), { stdio: ['ignore', 'pipe', 'pipe'] });
       running = child;
       for (const output of [child.stdout, child.stderr]) output.on('data', (text) => (said += String(text)));
       const deadline = Date.now() + 30_000;
       for (;;) {
-        const answer = await fetch(`http://127.0.0.1:${port}/healthz`).catch(() => undefined);
+        const answer = await fetch(`http://127.0.0.1:${port}${scope}/healthz`).catch(() => undefined);
         if (answer?.ok) return;
         if (child.exitCode !== null || Date.now() > deadline) throw new Error(`the program did not come up:\n${said}`);
         await new Promise((resolve) => setTimeout(resolve, 50));

@@ -21,8 +21,8 @@ export type TokenReason = 'connect' | 'reconnect' | 'expired';
 export interface ClientOptions extends ConnectionOptions {
   /** A bearer token, or who makes one; it travels in the greeting, never in the URL. */
   readonly token?: string | ((why: TokenReason) => string | Promise<string>);
-  /** What appends may wait while offline. Default: 200, and 1 MiB. */
-  readonly queue?: QueueOptions;
+  /** What appends and commands may wait, and how often one is sent. Default: 200, 1 MiB, and 10 times. */
+  readonly queue?: QueueOptions & { readonly attempts?: number };
   /** Where `durable` subscriptions keep their position. */
   readonly cursor?: Cursor;
   /** A name for the server's list of sessions. */
@@ -86,8 +86,9 @@ export function createClient(options: ClientOptions): Client {
         connection.advise(message.after_ms, !message.reconnect);
         break;
       default:
+        if (!message.type) throw message;
         if ('sub' in message) routes.get(message.sub!)?.receive(message as SubscriptionInput);
-        else if (!message.type || message.type === ('events' as string)) throw message;
+        else if (message.type === ('events' as string)) throw message;
     }
   };
 

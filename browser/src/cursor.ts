@@ -14,6 +14,7 @@ export type { Cursor, Keeper, Saved } from './cursor_types.js';
 export interface Shelf {
   get(name: string): Saved | undefined | Promise<Saved | undefined>;
   put(name: string, saved: Saved): void | Promise<void>;
+  delete(name: string): void | Promise<void>;
 }
 
 /** Makes a cursor of anything that can get and put. */
@@ -41,6 +42,10 @@ export const cursorOver = (shelf: Shelf): Cursor => {
         newest = saved;
         if (!saving) void drain(failed);
       },
+      drop() {
+        newest = undefined;
+        return shelf.delete(name);
+      },
     };
   };
 };
@@ -48,11 +53,11 @@ export const cursorOver = (shelf: Shelf): Cursor => {
 /** Keeps positions as long as the page lives: for tests, and for subscriptions that come and go. */
 export const memoryCursor = (): Cursor => {
   const saved = new Map<string, Saved>();
-  return cursorOver({ get: (name) => saved.get(name), put: (name, at) => void saved.set(name, at) });
+  return cursorOver({ get: (name) => saved.get(name), put: (name, at) => void saved.set(name, at), delete: (name) => void saved.delete(name) });
 };
 
 /** Keeps positions in `localStorage`, under `prefix` and the name. */
-export const localStorageCursor = (prefix = 'tidewire:', storage: Pick<Storage, 'getItem' | 'setItem'> = localStorage): Cursor =>
+export const localStorageCursor = (prefix = 'tidewire:', storage: Pick<Storage, 'getItem' | 'setItem' | 'removeItem'> = localStorage): Cursor =>
   cursorOver({
     get(name) {
       const text = storage.getItem(prefix + name);
@@ -61,6 +66,7 @@ export const localStorageCursor = (prefix = 'tidewire:', storage: Pick<Storage, 
       return Number.isSafeInteger(position) ? { position, epoch } : undefined;
     },
     put: (name, at) => storage.setItem(prefix + name, JSON.stringify(at)),
+    delete: (name) => storage.removeItem(prefix + name),
   });
 
 const STORE = 'positions';
@@ -94,15 +100,17 @@ export const indexedDbCursor = (database = 'tidewire', factory: IDBFactory = ind
     }
     return opened;
   };
+  const change = async (run: (store: IDBObjectStore) => void): Promise<void> => {
+    const transaction = (await open()).transaction(STORE, 'readwrite');
+    run(transaction.objectStore(STORE));
+    await new Promise<void>((resolve, reject) => {
+      transaction.oncomplete = () => resolve();
+      transaction.onabort = () => reject(transaction.error);
+    });
+  };
   return cursorOver({
     get: async (name) => answer((await open()).transaction(STORE).objectStore(STORE).get(name) as IDBRequest<Saved | undefined>),
-    async put(name, at) {
-      const transaction = (await open()).transaction(STORE, 'readwrite');
-      transaction.objectStore(STORE).put(at, name);
-      await new Promise<void>((resolve, reject) => {
-        transaction.oncomplete = () => resolve();
-        transaction.onabort = () => reject(transaction.error);
-      });
-    },
+    put: (name, at) => change((store) => store.put(at, name)),
+    delete: (name) => change((store) => store.delete(name)),
   });
 };

@@ -14,6 +14,8 @@ export interface Keeper {
   load(): Saved | undefined | Promise<Saved | undefined>;
   /** Takes note of the newest position, after each event; `failed` is told what keeps it from being saved. */
   save(saved: Saved, failed: (error: unknown) => void): void;
+  /** Forgets the position: the next subscription begins where its options say. Stop the present one first. */
+  drop(): void | Promise<void>;
 }
 
 /** Keeps positions by name. Give each user of a shared browser names of their own. */

@@ -7,22 +7,28 @@ export { append, type AppendOptions } from './append.js';
 export type { ReconnectOptions } from './backoff.js';
 export { createClient, type Client, type ClientOptions, type TokenReason } from './client.js';
 export type { ClosedError, ConnectionState, WebSocketConstructor, WebSocketLike } from './connection.js';
+export { consume, type ConsumeOptions, type Consumption, type ConsumptionState } from './consume.js';
 export type { Cursor, Keeper, Saved } from './cursor_types.js';
+export { erasable } from './erasable.js';
 export { TidewireError } from './error.js';
 export { events, type IterateOptions } from './events.js';
 export type { HeartbeatOptions } from './liveness.js';
 export { quality, type Quality } from './quality.js';
 export type { QueueOptions } from './queue.js';
+export { send, type CommandMap, type Send, type SendOptions } from './send.js';
 export { statistics, type Measurable, type Statistics } from './statistics.js';
 export type { Observable, Stop } from './store.js';
 export { stream, type EventMap, type EventOf, type StreamOptions, type Subscription } from './stream.js';
 export type { Phase, Reached, SubscriptionState } from './subscription.js';
 export { uuidv7 } from './uuid.js';
+export { park, retry, skip, stop, type Nack, type Verdict } from './verdict.js';
 export { watch, type ConnectionEvent } from './watch.js';
 export type {
   After,
   Appended,
   ClientMessage,
+  Consumer,
+  ErasedEvent,
   Expected,
   Filter,
   Json,

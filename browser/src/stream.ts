@@ -9,7 +9,8 @@
 import type { Client, Route } from './client.js';
 import { TidewireError } from './error.js';
 import { createStore, guard, type Observable, type Stop } from './store.js';
-import { begin, receive, settle, type Reached, type Step, type SubscriptionState } from './subscription.js';
+import { begin, receive, type Reached, type Step, type SubscriptionState } from './subscription.js';
+import { where } from './where.js';
 import type { After, ErrorMessage, Filter, Json, RecordedEvent, ResetReason, Target } from './wire.js';
 
 /** Event types and their data: what a subscription's events are typed by. */
@@ -52,10 +53,9 @@ export interface Subscription extends Observable<SubscriptionState> {
 /** Follows whatever `to` names. */
 export function follow<M extends EventMap>(client: Client, to: Target, options: StreamOptions<M>): Subscription {
   const { link } = client;
-  const { types, filter, buffer = 4096 } = options;
+  const { buffer = 4096 } = options;
   const keeper = options.durable ? link.options.cursor?.(options.durable) : undefined;
-  const byType = types && { in: ['type', types] as const };
-  const where = byType && filter ? { and: [byType, filter] } : (byType ?? filter);
+  const filter = where(options);
   const store = createStore<SubscriptionState>(begin(options.after ?? 'end'));
   let state = store.getSnapshot();
   let steps: Step[] = [];
@@ -96,7 +96,7 @@ export function follow<M extends EventMap>(client: Client, to: Target, options: 
         // After a reset or the end meanwhile this position means nothing any more.
         if (steps[0] !== step) continue;
         steps.shift();
-        state = settle(state, step.position);
+        state = { ...state, position: step.position };
         if (handled) publish();
         keeper?.save({ position: step.position, epoch: state.epoch }, end);
         if (step.call === 'onReset') open();
@@ -116,7 +116,7 @@ export function follow<M extends EventMap>(client: Client, to: Target, options: 
     request() {
       state = { ...state, phase: 'waiting' };
       publish();
-      return { to, after: state.received, epoch: state.epoch, filter: where };
+      return { to, after: state.received, epoch: state.epoch, filter };
     },
     receive(message) {
       if (message.type === 'unsubscribed' || message.type === 'error') {

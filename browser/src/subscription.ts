@@ -74,7 +74,9 @@ export const receive = (state: SubscriptionState, message: Progress, current: st
         }
       }
       break;
-    default:
+    case 'live':
+    case 'behind':
+    case 'scanned':
       // Whatever matched up to here was sent before.
       if (isNew(message.position, received)) received = message.position;
       if (message.type !== 'scanned') phase = message.type;
@@ -86,6 +88,3 @@ export const receive = (state: SubscriptionState, message: Progress, current: st
   }
   return [{ phase, position, received, epoch }, steps];
 };
-
-/** The state once the application has handled everything up to `position`. */
-export const settle = (state: SubscriptionState, position: number): SubscriptionState => ({ ...state, position });

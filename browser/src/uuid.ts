@@ -4,10 +4,8 @@
 
 /** Makes an id. */
 export const uuidv7 = (now: number = Date.now()): string => {
-  const bytes = crypto.getRandomValues(new Uint8Array(16));
-  new DataView(bytes.buffer).setBigUint64(0, (BigInt(now) << 16n) | 0x7000n | (BigInt(bytes[6]! << 8 | bytes[7]!) & 0xfffn));
-  bytes[8] = (bytes[8]! & 0x3f) | 0x80;
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0'))
-    .join('')
-    .replace(/^(.{8})(.{4})(.{4})(.{4})/, '$1-$2-$3-$4-');
+  const chance = crypto.getRandomValues(new Uint8Array(10));
+  const hex = Array.from(chance, (byte) => byte.toString(16).padStart(2, '0')).join('');
+  // 12 digits of time, the version, 3 of chance, the variant, 15 of chance.
+  return `${now.toString(16).padStart(12, '0')}7${hex.slice(0, 3)}${'89ab'[chance[9]! & 3]}${hex.slice(3, 18)}`.replace(/^(.{8})(.{4})(.{4})(.{4})/, '$1-$2-$3-$4-');
 };

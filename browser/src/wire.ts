@@ -34,7 +34,12 @@ export interface RecordedEvent<Type extends string = string, Data = Json> {
   readonly meta?: Json;
   /** From 2 on for a redelivery. */
   readonly attempt?: number;
+  /** The payload was erased: `data` is null. */
+  readonly erased?: true;
 }
+
+/** The event that tells, in the same stream, that the payload of another one was erased. */
+export type ErasedEvent = RecordedEvent<'$erased', { readonly position: number; readonly revision: number; readonly id: string }>;
 
 /** An event to append: JSON data, or other bytes in base64 with their media type. */
 export type NewEvent<Type extends string = string, Data = Json> = {
@@ -58,12 +63,18 @@ export interface Limits {
   readonly [name: string]: number | undefined;
 }
 
+/** A durable consumer: one session's, or one that a group of sessions shares. */
+export type Consumer = string | { readonly group: string };
+
 export interface Subscribe {
   readonly sub: number;
   readonly to: Target;
   readonly after?: After | undefined;
   readonly epoch?: string | undefined;
   readonly filter?: Filter | undefined;
+  readonly ack?: 'none' | 'each' | undefined;
+  readonly window?: number | undefined;
+  readonly consumer?: Consumer | undefined;
 }
 
 export type ClientMessage =
@@ -81,9 +92,19 @@ export type ClientMessage =
       readonly type: 'append';
       readonly id: string;
       readonly stream: string;
-      readonly expected?: Expected;
+      readonly expected?: Expected | undefined;
       readonly events: readonly NewEvent[];
     }
+  | { readonly type: 'ack'; readonly sub: number; readonly position: number }
+  | {
+      readonly type: 'nack';
+      readonly sub: number;
+      readonly positions: readonly number[];
+      readonly action: 'retry' | 'park' | 'skip' | 'stop';
+      readonly delay_ms?: number | undefined;
+      readonly reason?: string | undefined;
+    }
+  | { readonly type: 'command'; readonly id: string; readonly name: string; readonly data: unknown; readonly key?: string }
   | { readonly type: 'ping'; readonly id: string };
 
 export interface Welcome {
@@ -120,6 +141,7 @@ export type SubscriptionMessage =
     }
   | { readonly type: 'reset'; readonly sub: number; readonly reason: ResetReason; readonly first: number }
   | { readonly type: 'events'; readonly sub: number; readonly events: readonly RecordedEvent[] }
+  | { readonly type: 'parked'; readonly sub: number; readonly positions: readonly number[]; readonly reason: string }
   | { readonly type: 'live' | 'behind'; readonly sub: number; readonly position: number; readonly lag?: number };
 
 /** Why a position is worth nothing any more: another log, events gone, or never reached. */
@@ -130,6 +152,7 @@ export type ServerMessage =
   | ErrorMessage
   | SubscriptionMessage
   | ({ readonly type: 'appended'; readonly id: string } & Appended)
+  | { readonly type: 'result'; readonly id: string; readonly data: Json; readonly position?: number }
   | { readonly type: 'pong'; readonly id: string }
   | { readonly type: 'heartbeat'; readonly head: number; readonly positions: { readonly [sub: string]: number } }
   | {

@@ -6,9 +6,9 @@ import { cursorOver, indexedDbCursor, localStorageCursor, memoryCursor, type Cur
 import { createFakeServer } from '../src/testing/index.js';
 import { some, upTo } from './support/connect.js';
 
-const storage = (): Pick<Storage, 'getItem' | 'setItem'> => {
+const storage = (): Pick<Storage, 'getItem' | 'setItem' | 'removeItem'> => {
   const items = new Map<string, string>();
-  return { getItem: (key) => items.get(key) ?? null, setItem: (key, value) => void items.set(key, value) };
+  return { getItem: (key) => items.get(key) ?? null, setItem: (key, value) => void items.set(key, value), removeItem: (key) => void items.delete(key) };
 };
 
 describe.each<[string, () => () => Cursor]>([
@@ -34,6 +34,21 @@ describe.each<[string, () => () => Cursor]>([
     expect((await reload()('inbox').load())?.epoch).toBe(server.log.epoch());
   });
 
+  test('a position that was dropped is forgotten, and the name can be used again', async () => {
+    const open = make();
+    const failed = vi.fn();
+    open()('inbox').save({ position: 7, epoch: 'e' }, failed);
+    open()('other').save({ position: 8, epoch: 'e' }, failed);
+    await expect.poll(async () => (await open()('inbox').load())?.position).toBe(7);
+    await expect.poll(async () => (await open()('other').load())?.position).toBe(8);
+    await open()('inbox').drop();
+    expect(await open()('inbox').load()).toBeUndefined();
+    expect((await open()('other').load())?.position).toBe(8);
+    open()('inbox').save({ position: 9, epoch: 'e' }, failed);
+    await expect.poll(async () => (await open()('inbox').load())?.position).toBe(9);
+    expect(failed).not.toHaveBeenCalled();
+  });
+
   test('an unknown name begins where the subscription says', async () => {
     expect(await make()()('other').load()).toBeUndefined();
   });
@@ -43,7 +58,7 @@ test('nothing is subscribed before the cursor was read', async () => {
   const server = createFakeServer();
   server.log.append('a-1', some(3));
   let loaded = (_: Saved): void => {};
-  const cursor = cursorOver({ get: () => new Promise((resolve) => (loaded = resolve)), put() {} });
+  const cursor = cursorOver({ get: () => new Promise((resolve) => (loaded = resolve)), put() {}, delete() {} });
   const client = createClient({ url: 'ws://fake', WebSocket: server.WebSocket, cursor });
   const got: number[] = [];
   stream(client, 'a-1', { after: 'start', durable: 'x', onEvent: ({ position }) => void got.push(position) });
@@ -63,6 +78,7 @@ test('one save at a time, always of the newest position', async () => {
       puts.push(position);
       return new Promise((resolve) => void release.push(resolve));
     },
+    delete() {},
   })('x');
   const failed = vi.fn();
   for (const position of upTo(10)) keeper.save({ position, epoch: 'e' }, failed);
@@ -77,7 +93,7 @@ test('one save at a time, always of the newest position', async () => {
 test('a cursor that cannot save ends the subscription with its error', async () => {
   const server = createFakeServer();
   server.log.append('a-1', some(1));
-  const cursor = cursorOver({ get: () => undefined, put: () => Promise.reject(new Error('quota')) });
+  const cursor = cursorOver({ get: () => undefined, put: () => Promise.reject(new Error('quota')), delete() {} });
   const client = createClient({ url: 'ws://fake', WebSocket: server.WebSocket, cursor });
   const errors: unknown[] = [];
   const subscription = stream(client, 'a-1', { after: 'start', durable: 'x', onEvent() {}, onError: (error) => void errors.push(error) });

@@ -1,6 +1,6 @@
 /** Every event once and in order, through cuts, resets, slow and failing callbacks. */
 import { expect, test, vi } from 'vitest';
-import { createClient, events, stream, type RecordedEvent } from '../src/index.js';
+import { createClient, erasable, events, stream, type RecordedEvent } from '../src/index.js';
 import { pair, some, upTo } from './support/connect.js';
 
 const until = (check: () => unknown) => expect.poll(check, { interval: 2, timeout: 5_000 });
@@ -276,5 +276,33 @@ test('stop before the server answered gets nothing more', async () => {
   stream(client, 'a-1', { after: 'start', onEvent: ({ position }) => void probe.push(position) });
   await until(() => probe.length).toBe(5);
   expect(onEvent).not.toHaveBeenCalled();
+  client.disconnect();
+});
+
+test('an erasure is told, whatever the types, and later readers see that the payload is gone', async () => {
+  const { client, server } = pair();
+  server.log.append('person-7', [{ type: 'Named', data: 'Ann' }, { type: 'Left', data: 1 }]);
+  const kept = new Map<number, unknown>();
+  stream<{ Named: string }>(
+    client,
+    'person-7',
+    erasable({
+      after: 'start',
+      types: ['Named'],
+      onEvent: ({ position, data }) => void kept.set(position, data),
+      onErased: ({ data }) => void kept.delete(data.position),
+    }),
+  );
+  await client.connect();
+  await until(() => [...kept]).toEqual([[1, 'Ann']]);
+  server.log.erase(1);
+  await until(() => [...kept]).toEqual([]);
+  const plain: unknown[] = [];
+  stream(client, 'person-7', { after: 'start', onEvent: ({ type, data, erased }) => void plain.push([type, data, erased]) });
+  await until(() => plain).toEqual([
+    ['Named', null, true],
+    ['Left', 1, undefined],
+    ['$erased', { position: 1, revision: 0, id: server.log.events[0]!.id }, undefined],
+  ]);
   client.disconnect();
 });

@@ -1,12 +1,13 @@
 //! Measures the PostgreSQL store against plain statements that do the same work without its
-//! order: appends at one and at many connections, latency at half the top rate, appends beside a
-//! transaction that has been idle for long, and reads.
+//! order: appends at one and at many connections, calls of `tidewire.enqueue` while a store moves
+//! them, latency at half the top rate, appends beside a transaction that has been idle for long, and
+//! reads.
 //!
 //! Runs on demand, on the server of `TIDEWIRE_TEST_POSTGRES`, in a database of its own:
 //!
 //! ```text
 //! cargo bench -p tidewire-eventstore --features postgres --bench append_postgres -- \
-//!     [append] [paced] [idle] [read] [rounds=5] [seconds=4] [idle_seconds=600]
+//!     [append] [enqueue] [paced] [idle] [read] [rounds=5] [seconds=4] [idle_seconds=600]
 //! ```
 //!
 //! Both sides take turns within each round; what counts is the median of the rounds' ratios.
@@ -49,6 +50,9 @@ const PLAIN_INSERT: &str = "
       FROM plain AS p WHERE p.stream = $2
     HAVING coalesce(max(p.revision), -1) >= -1
     RETURNING position, revision";
+
+const ENQUEUE: &str =
+    "SELECT tidewire.enqueue($1, tidewire.event('FlightScheduled', $2::text::json))";
 
 struct Settings {
     parts: Vec<String>,
@@ -99,6 +103,11 @@ async fn main() {
             println!("  ours, events/s   {}", Spread::of(ours));
             println!("  plain, events/s  {}", Spread::of(plain));
             println!("  ratio            {}", Spread::of(ratios));
+        }
+    }
+    if settings.wants("enqueue") {
+        for connections in [1, 32] {
+            enqueue(&settings, &database, &store, connections).await;
         }
     }
     if settings.wants("paced") {
@@ -188,6 +197,76 @@ async fn plain_rate(database: &Database, connections: usize, span: Duration) -> 
         }
     })
     .await
+}
+
+/// Calls of `tidewire.enqueue` while the store moves them, against plain inserts, and what was moved
+/// meanwhile.
+async fn enqueue(
+    settings: &Settings,
+    database: &Database,
+    store: &Arc<PostgresStore>,
+    connections: usize,
+) {
+    let span = Duration::from_secs(settings.seconds);
+    let (mut ours, mut plain, mut ratios, mut moved) = (vec![], vec![], vec![], vec![]);
+    for _ in 0..settings.rounds {
+        let before = store.stats().outbox_moved_events;
+        let begun = Instant::now();
+        let a = enqueue_rate(database, connections, span).await;
+        let took = begun.elapsed().as_secs_f64();
+        moved.push((store.stats().outbox_moved_events - before) as f64 / took);
+        until_moved(database).await;
+        let b = plain_rate(database, connections, span).await;
+        ours.push(a);
+        plain.push(b);
+        ratios.push(a / b);
+    }
+    println!("enqueue, {connections} connections:");
+    println!("  ours, events/s   {}", Spread::of(ours));
+    println!("  plain, events/s  {}", Spread::of(plain));
+    println!("  ratio            {}", Spread::of(ratios));
+    println!("  moved, events/s  {}", Spread::of(moved));
+}
+
+/// Events a second, by as many connections that each leave them in the outbox.
+async fn enqueue_rate(database: &Database, connections: usize, span: Duration) -> f64 {
+    let url = database.url.clone();
+    rate(connections, span, |stop, count| {
+        let url = url.clone();
+        async move {
+            let mut connection = PgConnection::connect(&url).await.unwrap();
+            let streams = streams();
+            for stream in streams.iter().cycle() {
+                if stop.load(Relaxed) {
+                    break;
+                }
+                sqlx::query(ENQUEUE)
+                    .bind(stream.as_str())
+                    .bind(FLIGHT)
+                    .execute(&mut connection)
+                    .await
+                    .unwrap();
+                count.fetch_add(1, Relaxed);
+            }
+            connection.close().await.unwrap();
+        }
+    })
+    .await
+}
+
+/// Returns once the outbox is empty.
+async fn until_moved(database: &Database) {
+    let mut connection = database.connection().await;
+    loop {
+        let waits: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM tidewire.outbox)")
+            .fetch_one(&mut connection)
+            .await
+            .unwrap();
+        if !waits {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 async fn rate<F: Future<Output = ()> + Send + 'static>(

@@ -1,17 +1,23 @@
-//! Admission: everything that can be told about an append without the database.
+//! Admission: everything that can be told about an append or a command without the database.
 //!
 //! Runs on the caller's thread before the append is queued, once; the bytes of a payload are
 //! looked at once and never copied.
 
 use std::sync::Arc;
 
+use uuid::Uuid;
+
 use crate::{
-    Append, AppendError, EventId, Limits, NameError, NewEvent, Payload, json,
-    plan::{IdOrigin, Request, RequestEvent},
+    Append, AppendError, EventId, Execution, ExpectedRevision, Limits, NameError, NewEvent,
+    Payload, StreamName, json,
+    plan::{IdOrigin, Request, RequestCommand, RequestEvent},
 };
 
 /// What an event weighs in queues besides its payload and metadata: its names, ids and numbers.
 const EVENT_BYTES: usize = 128;
+
+/// What a command weighs in queues besides its result: its name, key, ids and numbers.
+const COMMAND_BYTES: usize = 256;
 
 /// Checks `append` against `limits` and gives the missing ids.
 ///
@@ -37,7 +43,37 @@ pub(crate) fn admit(append: Append, limits: &Limits) -> Result<Request, AppendEr
         check_content(index, event, limits)?;
     }
     let events = events.into_iter().map(identified).collect();
-    Ok(Request { stream, expected, events, bytes: content_bytes + count * EVENT_BYTES })
+    let bytes = content_bytes + count * EVENT_BYTES;
+    Ok(Request { stream, expected, events, command: None, bytes })
+}
+
+/// Checks `execution` against `limits`, gives the missing ids and one to the execution itself.
+///
+/// # Errors
+///
+/// The first thing wrong with it: its result, then its append as by [`admit`].
+pub(crate) fn admit_execution(
+    execution: Execution,
+    limits: &Limits,
+) -> Result<Request, AppendError> {
+    let Execution { name, key, input, result, append } = execution;
+    refuse_reserved(name.as_str())?;
+    within("result", result.len(), limits.result_bytes_max)?;
+    json::check(&result, limits.json_depth_max)
+        .map_err(|reason| AppendError::InvalidResult { reason })?;
+    let mut request = match append {
+        Some(append) => admit(append, limits)?,
+        None => Request {
+            stream: StreamName::recorded("$none").expect("a good name"),
+            expected: ExpectedRevision::Any,
+            events: Vec::new(),
+            command: None,
+            bytes: 0,
+        },
+    };
+    request.bytes += result.len() + COMMAND_BYTES;
+    request.command = Some(RequestCommand { name, key, input, execution: Uuid::now_v7(), result });
+    Ok(request)
 }
 
 fn refuse_reserved(name: &str) -> Result<(), NameError> {
@@ -69,6 +105,10 @@ fn check_content(index: usize, event: &NewEvent, limits: &Limits) -> Result<(), 
     match &event.payload {
         Payload::Json(data) => check("payload", data)?,
         Payload::Binary { content_type, .. } => check_content_type(index, content_type)?,
+        Payload::Erased | Payload::Removed => {
+            let (what, reason) = ("payload", "there is none".to_owned());
+            return Err(AppendError::InvalidJson { index, what, reason });
+        }
     }
     event.meta.as_ref().map_or(Ok(()), |meta| check("meta", meta))
 }

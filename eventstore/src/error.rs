@@ -1,6 +1,6 @@
 //! What can go wrong with an append and with a read: one enum each, with a stable code.
 
-use crate::{EventId, ExpectedRevision, NameError, Revision, StreamName};
+use crate::{CommandKey, CommandName, EventId, ExpectedRevision, NameError, Revision, StreamName};
 
 /// Why an append was refused or failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -22,6 +22,14 @@ pub enum AppendError {
         /// The id.
         id: EventId,
     },
+    /// The key of this command was recorded before for the same command with other data.
+    #[error("key {key} was used before for {name} with other data")]
+    KeyReused {
+        /// The command's name.
+        name: CommandName,
+        /// The key.
+        key: CommandKey,
+    },
     /// A name is not allowed.
     #[error("{0}")]
     Name(#[from] NameError),
@@ -39,7 +47,7 @@ pub enum AppendError {
     /// One event's payload or metadata, or the whole append, is larger than allowed.
     #[error("{what} has {bytes} bytes; at most {max} are allowed")]
     TooLarge {
-        /// What is too large: `payload`, `meta` or `append`.
+        /// What is too large: `payload`, `meta`, `append` or `result`.
         what: &'static str,
         /// Its size in bytes.
         bytes: usize,
@@ -61,6 +69,12 @@ pub enum AppendError {
     InvalidContentType {
         /// Which event of the append, counted from 0.
         index: usize,
+    },
+    /// What a command answers is not well-formed JSON, not UTF-8 or nested too deeply.
+    #[error("the result is not acceptable JSON: {reason}")]
+    InvalidResult {
+        /// What is wrong with it.
+        reason: String,
     },
     /// More appends are waiting than the writer's queue holds. Try again later.
     #[error("too many appends are waiting")]
@@ -89,11 +103,12 @@ impl AppendError {
         match self {
             Self::WrongExpectedRevision { .. } => "wrong_expected_revision",
             Self::IdReused { .. } => "id_reused",
+            Self::KeyReused { .. } => "key_reused",
             Self::Name(error) => error.code(),
             Self::NoEvents => "no_events",
             Self::TooManyEvents { .. } => "too_many_events",
             Self::TooLarge { .. } => "too_large",
-            Self::InvalidJson { .. } => "invalid_json",
+            Self::InvalidJson { .. } | Self::InvalidResult { .. } => "invalid_json",
             Self::InvalidContentType { .. } => "invalid_content_type",
             Self::Overloaded => "overloaded",
             Self::Unavailable => "unavailable",

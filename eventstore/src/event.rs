@@ -74,6 +74,13 @@ pub enum Payload {
         /// The bytes.
         data: Bytes,
     },
+    /// Nothing: the payload and the metadata were erased. The event itself stands. Nobody can
+    /// append this.
+    Erased,
+    /// Nothing: the whole event was removed, and only its position is left, so that positions stay
+    /// without holes. Its stream, revision and type are placeholders. Nobody can append this, and
+    /// nobody but readers of the whole log, who count positions, is given it.
+    Removed,
 }
 
 impl Payload {
@@ -81,6 +88,7 @@ impl Payload {
     pub fn len(&self) -> usize {
         match self {
             Self::Json(data) | Self::Binary { data, .. } => data.len(),
+            Self::Erased | Self::Removed => 0,
         }
     }
 
@@ -129,4 +137,23 @@ pub struct RecordedEvent {
     pub payload: Payload,
     /// Metadata: JSON text.
     pub meta: Option<Bytes>,
+}
+
+/// The type of the event that an erasure leaves behind. Its payload is
+/// `{"position", "revision", "id"}` of the event that was erased, in the same stream.
+pub const ERASED_TYPE: &str = "$erased";
+
+/// The stream and the type of what is left of a removed event.
+pub const REMOVED_NAME: &str = "$removed";
+
+impl RecordedEvent {
+    /// Whether nothing but the position is left. Such an event is delivered to nobody.
+    pub fn is_removed(&self) -> bool {
+        self.payload == Payload::Removed
+    }
+
+    /// Whether this event tells that another one was erased.
+    pub fn is_erasure(&self) -> bool {
+        self.event_type.as_str() == ERASED_TYPE
+    }
 }

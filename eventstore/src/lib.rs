@@ -11,9 +11,11 @@
 mod event;
 mod names;
 mod partition;
+#[doc(hidden)]
+pub mod plant;
 mod position;
 
-pub use event::{EventId, NewEvent, Payload, RecordedEvent, Timestamp};
+pub use event::{ERASED_TYPE, EventId, NewEvent, Payload, REMOVED_NAME, RecordedEvent, Timestamp};
 pub use names::{
     Category, CommandKey, CommandName, ConsumerName, EventType, NAME_BYTES_MAX, NameError,
     StreamName,
@@ -27,7 +29,13 @@ pub mod conformance;
 #[cfg(feature = "store")]
 mod admission;
 #[cfg(feature = "store")]
+mod consumer;
+#[cfg(all(feature = "plant", feature = "store"))]
+mod early_answers;
+#[cfg(feature = "store")]
 mod error;
+#[cfg(feature = "store")]
+mod execution;
 #[cfg(feature = "store")]
 mod follow;
 #[cfg(feature = "store")]
@@ -44,6 +52,8 @@ mod plan_model;
 pub mod postgres;
 #[cfg(feature = "store")]
 mod queue;
+#[cfg(feature = "store")]
+mod removal;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 #[cfg(feature = "store")]
@@ -56,13 +66,23 @@ mod writer;
 mod writer_faults;
 
 #[cfg(feature = "store")]
+pub use consumer::{
+    CONSUMERS_PAGE_MAX, Claim, Claimed, ClaimedPartition, ConsumerError, ConsumerInfo,
+    ConsumerStore, Fence, Holder, Holding, Kept, MemberId, NODE_BYTES_MAX, PARKED_PAGE_MAX, Parked,
+    ParkedInfo, ParkedPage, Positions, REPLAYS_TOLD_MAX, Release, Save,
+};
+#[cfg(feature = "store")]
 pub use error::{AppendError, ReadError};
+#[cfg(feature = "store")]
+pub use execution::{Executed, Execution, InputDigest, PendingExecution};
 #[cfg(feature = "store")]
 pub use follow::{LogTail, TailBatch, TailConfig, TailEpochs, TailNews, follow};
 #[cfg(feature = "store")]
 pub use limits::Limits;
 #[cfg(feature = "store")]
 pub use memory::MemoryStore;
+#[cfg(feature = "store")]
+pub use removal::{EventRef, Removal, Removals, RemoveError, Removed};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{OpenError, SqliteOptions, SqliteRole, SqliteStore};
 #[cfg(feature = "store")]

@@ -1,7 +1,11 @@
 //! [`MemoryStore`]: the log in this process's memory, for tests and for trying things out.
 //!
 //! It goes through the same writer and the same plans as the databases do. It keeps everything
-//! until it is dropped.
+//! that is not removed until it is dropped.
+
+mod retention;
+
+mod consumers;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -10,11 +14,13 @@ use std::{
 
 use uuid::Uuid;
 
+use self::consumers::MemoryConsumers;
 use crate::{
-    Append, AppendError, BoxFuture, Category, CommitFeed, Direction, EventId, EventStore,
-    GlobalPosition, Limits, LogEpoch, LogHead, Page, PendingAppend, Read, ReadError, ReadStart,
-    RecordedEvent, Revision, StoreStats, StreamName, Target, Timestamp,
-    plan::{self, LogState, Plan, REQUESTS_KEPT_MICROS, Request, RequestRow},
+    Append, AppendError, BoxFuture, Category, CommandKey, CommandName, CommitFeed, ConsumerStore,
+    Direction, EventId, EventStore, Executed, Execution, GlobalPosition, Limits, LogEpoch, LogHead,
+    Page, PendingAppend, PendingExecution, Read, ReadError, ReadStart, RecordedEvent, Removal,
+    Removals, RemoveError, Removed, Revision, StoreStats, StreamName, Target, Timestamp,
+    plan::{self, CommandRow, LogState, Plan, REQUESTS_KEPT_MICROS, Request, RequestRow},
     writer::{Away, Backend, CommitError, Writer},
 };
 
@@ -22,6 +28,7 @@ use crate::{
 #[derive(Debug)]
 pub struct MemoryStore {
     log: Arc<RwLock<Log>>,
+    consumers: Arc<MemoryConsumers>,
     writer: Writer,
 }
 
@@ -42,8 +49,9 @@ impl MemoryStore {
     /// Outside a tokio runtime.
     pub fn with_limits(limits: Limits) -> Self {
         let log = Arc::new(RwLock::new(Log::new()));
+        let consumers = Arc::new(MemoryConsumers::new(limits.clone(), Arc::clone(&log)));
         let writer = Writer::start(MemoryBackend { log: Arc::clone(&log) }, limits);
-        Self { log, writer }
+        Self { log, consumers, writer }
     }
 }
 
@@ -58,6 +66,22 @@ impl EventStore for MemoryStore {
         self.writer.append(append)
     }
 
+    fn execute(&self, execution: Execution) -> Result<PendingExecution, AppendError> {
+        self.writer.execute(execution)
+    }
+
+    fn command_result(
+        &self,
+        name: &CommandName,
+        key: &CommandKey,
+    ) -> BoxFuture<'_, Result<Option<Executed>, ReadError>> {
+        let command = (name.clone(), key.clone());
+        Box::pin(async move {
+            let log = reading(&self.log);
+            Ok(log.commands.get(&command).map(|row| row.executed(true)))
+        })
+    }
+
     fn read(&self, read: Read) -> BoxFuture<'_, Result<Page, ReadError>> {
         Box::pin(async move { Ok(reading(&self.log).page(&read)) })
     }
@@ -65,7 +89,8 @@ impl EventStore for MemoryStore {
     fn head(&self) -> BoxFuture<'_, Result<LogHead, ReadError>> {
         Box::pin(async {
             let log = reading(&self.log);
-            Ok(LogHead { position: log.head(), epochs: log.epochs.as_slice().into() })
+            let epochs = log.epochs.as_slice().into();
+            Ok(LogHead { position: log.head(), epochs, removals: log.removals })
         })
     }
 
@@ -80,6 +105,28 @@ impl EventStore for MemoryStore {
             log.epochs.push(epoch);
             Ok(epoch)
         })
+    }
+
+    fn consumers(&self) -> Arc<dyn ConsumerStore> {
+        Arc::clone(&self.consumers) as _
+    }
+
+    fn remove(&self, removal: Removal) -> BoxFuture<'_, Result<Removed, RemoveError>> {
+        Box::pin(async move {
+            let removed = writing(&self.log).remove(removal)?;
+            if let Some(erasure) = removed.erasure {
+                self.writer.hint(erasure.position);
+            }
+            Ok(removed)
+        })
+    }
+
+    fn retained_after(
+        &self,
+        target: Target,
+        after: GlobalPosition,
+    ) -> BoxFuture<'_, Result<Option<GlobalPosition>, ReadError>> {
+        Box::pin(async move { Ok(reading(&self.log).retained_after(&target, after)) })
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
@@ -113,12 +160,21 @@ impl Backend for MemoryBackend {
     async fn commit(&mut self, group: &[Request]) -> Result<Plan, CommitError> {
         let mut log = writing(&self.log);
         let plan = plan::plan(group, &log.state(group), Timestamp::now());
-        log.record(&plan);
+        if !plan.is_empty() {
+            log.record(&plan);
+        }
         Ok(plan)
     }
 
     async fn resolve(&mut self, plan: &Plan) -> Result<bool, Away> {
-        Ok(reading(&self.log).head() > plan.head)
+        let log = reading(&self.log);
+        Ok(match plan.commands.first() {
+            Some(row) => {
+                let recorded = log.commands.get(&(row.name.clone(), row.key.clone()));
+                recorded.is_some_and(|recorded| recorded.execution == row.execution)
+            }
+            None => log.head() > plan.head,
+        })
     }
 
     async fn reconnect(&mut self) -> Result<(), Away> {
@@ -140,7 +196,15 @@ struct Log {
     requests: HashMap<EventId, RequestRow>,
     /// The ids in `requests`, oldest first.
     requests_by_age: VecDeque<(Timestamp, EventId)>,
+    commands: HashMap<(CommandName, CommandKey), CommandRow>,
+    /// The names and keys in `commands`, oldest first.
+    commands_by_age: VecDeque<(Timestamp, (CommandName, CommandKey))>,
     epochs: Vec<LogEpoch>,
+    /// The last removed event of each stream that has any.
+    removed_streams: HashMap<StreamName, (Revision, GlobalPosition)>,
+    /// The last removed event of each category that has any.
+    removed_categories: HashMap<Category, GlobalPosition>,
+    removals: Removals,
 }
 
 impl Log {
@@ -151,7 +215,12 @@ impl Log {
             categories: HashMap::new(),
             requests: HashMap::new(),
             requests_by_age: VecDeque::new(),
+            commands: HashMap::new(),
+            commands_by_age: VecDeque::new(),
             epochs: vec![new_epoch(GlobalPosition::START.next())],
+            removed_streams: HashMap::new(),
+            removed_categories: HashMap::new(),
+            removals: Removals::default(),
         }
     }
 
@@ -160,33 +229,51 @@ impl Log {
     }
 
     fn state(&self, group: &[Request]) -> LogState {
-        let revision = |stream: &StreamName| {
-            let events = self.streams.get(stream)?.len() as u64;
-            Some((stream.clone(), Revision::new(events.checked_sub(1)?)))
-        };
+        let revision = |stream: &StreamName| Some((stream.clone(), self.last_revision(stream)?));
+        let emptied = |stream: &&StreamName| self.is_emptied(stream);
         let recorded = |id| Some((id, self.requests.get(&id)?.clone()));
+        let executed = |(name, key): (&CommandName, &CommandKey)| {
+            let command = (name.clone(), key.clone());
+            let row = self.commands.get(&command)?.clone();
+            Some((command, row))
+        };
         LogState {
             head: self.head(),
             revisions: plan::streams(group).into_iter().filter_map(revision).collect(),
+            emptied: plan::streams(group).into_iter().filter(emptied).cloned().collect(),
             recorded: plan::client_ids(group).into_iter().filter_map(recorded).collect(),
+            commands: plan::command_keys(group).into_iter().filter_map(executed).collect(),
         }
+    }
+
+    fn push(&mut self, event: RecordedEvent) {
+        let at = self.events.len();
+        self.streams.entry(event.stream.clone()).or_default().push(at);
+        self.categories.entry(event.stream.category()).or_default().push(at);
+        self.events.push(event);
     }
 
     fn record(&mut self, plan: &Plan) {
         for event in &plan.events {
-            let at = self.events.len();
-            self.streams.entry(event.stream.clone()).or_default().push(at);
-            self.categories.entry(event.stream.category()).or_default().push(at);
-            self.events.push(event.clone());
+            self.push(event.clone());
         }
-        let now = Timestamp::now();
+        let now = plan.recorded_at;
         for row in &plan.requests {
             self.requests.insert(row.id, row.clone());
             self.requests_by_age.push_back((now, row.id));
         }
+        for row in &plan.commands {
+            let command = (row.name.clone(), row.key.clone());
+            self.commands.insert(command.clone(), row.clone());
+            self.commands_by_age.push_back((now, command));
+        }
         let kept_since = Timestamp::from_micros(now.as_micros() - REQUESTS_KEPT_MICROS);
         while let Some((_, id)) = self.requests_by_age.pop_front_if(|(at, _)| *at < kept_since) {
             self.requests.remove(&id);
+        }
+        while let Some((_, command)) = self.commands_by_age.pop_front_if(|(at, _)| *at < kept_since)
+        {
+            self.commands.remove(&command);
         }
     }
 

@@ -1,8 +1,8 @@
 //! Planning a group: which rows it inserts and what each of its requests is told. Pure.
 //!
 //! A backend loads the [`LogState`] that the group depends on, calls [`plan`], inserts
-//! [`Plan::events`] and [`Plan::requests`] in one transaction, and returns the plan once that is
-//! durable. Planning reads the requests and changes nothing, so a backend whose state turned out
+//! [`Plan::events`], [`Plan::requests`] and [`Plan::commands`] in one transaction, and returns the
+//! plan once that is durable. Planning reads the requests and changes nothing, so a backend whose state turned out
 //! to be stale loads it again and plans again.
 //!
 //! The rules:
@@ -13,29 +13,38 @@
 //!   gets its first answer, whatever it expects now. It was recorded before if every id it brings
 //!   was recorded on the same stream, in an append of as many events, each in the same place.
 //!   Ids recorded in any other way are [`AppendError::IdReused`].
-//! - Positions follow the head without a gap, revisions follow the stream's.
+//! - A command whose name and key were recorded before, in the log or earlier in the group, gets
+//!   what they were recorded with, whatever it appends or answers now; if it came with other data,
+//!   [`AppendError::KeyReused`]. Otherwise it is recorded
+//!   if its events are, or if it has none.
+//! - Positions follow the head without a gap, revisions follow the stream's, also where all of its
+//!   events were removed: such a stream counts as one without events, and goes on.
 
 use std::collections::{HashMap, HashSet, hash_map::Entry};
 
 use bytes::Bytes;
+use uuid::Uuid;
 
 use crate::{
-    AppendError, Appended, EventId, EventType, ExpectedRevision, GlobalPosition, Payload,
-    RecordedEvent, Revision, StreamName, Timestamp,
+    AppendError, Appended, CommandKey, CommandName, EventId, EventType, Executed, ExpectedRevision,
+    GlobalPosition, InputDigest, Payload, RecordedEvent, Revision, StreamName, Timestamp,
+    plant::Plant,
 };
 
-/// How long a backend keeps [`RequestRow`]s: 7 days, in microseconds.
+/// How long a backend keeps [`RequestRow`]s and [`CommandRow`]s: 7 days, in microseconds.
 pub(crate) const REQUESTS_KEPT_MICROS: i64 = 7 * 24 * 60 * 60 * 1_000_000;
 
-/// One admitted append: within the limits, every event with an id.
+/// One admitted append or command: within the limits, every event with an id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Request {
-    /// The stream.
+    /// The stream that the events go to. Without events it stands for nothing and is not looked at.
     pub(crate) stream: StreamName,
     /// What is demanded of it.
     pub(crate) expected: ExpectedRevision,
-    /// The events, at least one.
+    /// The events: at least one, unless there is a command.
     pub(crate) events: Vec<RequestEvent>,
+    /// The command that the events belong to, if they belong to one.
+    pub(crate) command: Option<RequestCommand>,
     /// What the request weighs in queues and groups, in bytes.
     pub(crate) bytes: usize,
 }
@@ -64,6 +73,21 @@ pub(crate) enum IdOrigin {
     Server,
 }
 
+/// The command of a [`Request`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RequestCommand {
+    /// Its name.
+    pub(crate) name: CommandName,
+    /// The client's key.
+    pub(crate) key: CommandKey,
+    /// The digest of what came with it.
+    pub(crate) input: InputDigest,
+    /// Names this execution: by it a lost commit is found where there are no events.
+    pub(crate) execution: Uuid,
+    /// What it answers: JSON text.
+    pub(crate) result: Bytes,
+}
+
 impl Request {
     /// The client-made ids, each with its event's place in the append.
     fn client_ids(&self) -> impl Iterator<Item = (usize, EventId)> {
@@ -87,19 +111,58 @@ pub(crate) struct RequestRow {
     pub(crate) appended: Appended,
 }
 
+/// The record of one command: a row of the table `commands`, unique by `name` and `key`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CommandRow {
+    /// Its name.
+    pub(crate) name: CommandName,
+    /// The client's key.
+    pub(crate) key: CommandKey,
+    /// The digest of what came with it.
+    pub(crate) input: InputDigest,
+    /// The execution that recorded it.
+    pub(crate) execution: Uuid,
+    /// What it was answered: JSON text.
+    pub(crate) result: Bytes,
+    /// Where its events were recorded, if it had any: their last.
+    pub(crate) appended: Option<Appended>,
+}
+
+impl CommandRow {
+    /// What somebody is told who asks for this command, `repeated` or not.
+    pub(crate) fn executed(&self, repeated: bool) -> Executed {
+        let Self { input, appended, .. } = *self;
+        Executed { result: self.result.clone(), appended, input, repeated }
+    }
+}
+
 /// What the database holds that a group depends on, as of one moment under the append lock.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct LogState {
     /// The last position in the log.
     pub(crate) head: GlobalPosition,
-    /// The last revision of each stream among [`streams`]. A stream without events is absent.
+    /// The last revision of each stream among [`streams`], which it goes on from. A stream that
+    /// never had events is absent.
     pub(crate) revisions: HashMap<StreamName, Revision>,
+    /// Those of them that have no events any more, because all were removed.
+    pub(crate) emptied: HashSet<StreamName>,
     /// The recorded ones among [`client_ids`].
     pub(crate) recorded: HashMap<EventId, RequestRow>,
+    /// The recorded ones among [`command_keys`].
+    pub(crate) commands: HashMap<(CommandName, CommandKey), CommandRow>,
 }
 
 /// What one request is told.
-pub(crate) type Outcome = Result<Appended, AppendError>;
+pub(crate) type Outcome = Result<Recorded, AppendError>;
+
+/// What was recorded for one request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Recorded {
+    /// An append's events.
+    Append(Appended),
+    /// A command.
+    Command(Executed),
+}
 
 /// What a group comes to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,19 +173,37 @@ pub(crate) struct Plan {
     pub(crate) events: Vec<RecordedEvent>,
     /// The rows to insert into `requests`.
     pub(crate) requests: Vec<RequestRow>,
+    /// The rows to insert into `commands`.
+    pub(crate) commands: Vec<CommandRow>,
+    /// When all of it is recorded.
+    pub(crate) recorded_at: Timestamp,
     /// What each request is told once the rows are durable, in the order of the requests.
     pub(crate) outcomes: Vec<Outcome>,
+}
+
+impl Plan {
+    /// Whether there is nothing to insert. Rows of `requests` come with events.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.events.is_empty() && self.commands.is_empty()
+    }
 }
 
 /// The streams whose revisions `group` depends on, each once, in order of first appearance.
 pub(crate) fn streams(group: &[Request]) -> Vec<&StreamName> {
     let mut seen = HashSet::with_capacity(group.len());
-    group.iter().map(|request| &request.stream).filter(|stream| seen.insert(*stream)).collect()
+    let with_events = group.iter().filter(|request| !request.events.is_empty());
+    with_events.map(|request| &request.stream).filter(|stream| seen.insert(*stream)).collect()
 }
 
 /// The client-made ids that `group` must look up in `requests`. May repeat; often empty.
 pub(crate) fn client_ids(group: &[Request]) -> Vec<EventId> {
     group.iter().flat_map(Request::client_ids).map(|(_, id)| id).collect()
+}
+
+/// The names and keys that `group` must look up in `commands`. May repeat; often empty.
+pub(crate) fn command_keys(group: &[Request]) -> Vec<(&CommandName, &CommandKey)> {
+    let commands = group.iter().filter_map(|request| request.command.as_ref());
+    commands.map(|command| (&command.name, &command.key)).collect()
 }
 
 /// Plans `group` on top of `state`, recording at `now`.
@@ -135,9 +216,18 @@ pub(crate) fn plan(group: &[Request], state: &LogState, now: Timestamp) -> Plan 
         recorded: HashMap::new(),
         events: Vec::with_capacity(group.iter().map(|request| request.events.len()).sum()),
         requests: Vec::new(),
+        executed: HashMap::new(),
+        commands: Vec::new(),
     };
     let outcomes = group.iter().map(|request| planner.judge(request)).collect();
-    Plan { head: state.head, events: planner.events, requests: planner.requests, outcomes }
+    Plan {
+        head: state.head,
+        events: planner.events,
+        requests: planner.requests,
+        commands: planner.commands,
+        recorded_at: now,
+        outcomes,
+    }
 }
 
 /// The state as the requests so far have left it.
@@ -151,18 +241,64 @@ struct Planner<'a> {
     recorded: HashMap<EventId, usize>,
     events: Vec<RecordedEvent>,
     requests: Vec<RequestRow>,
+    /// Commands that the group recorded, by where their row is in `commands`.
+    executed: HashMap<(&'a CommandName, &'a CommandKey), usize>,
+    commands: Vec<CommandRow>,
 }
 
 impl<'a> Planner<'a> {
     fn judge(&mut self, request: &'a Request) -> Outcome {
+        let Some(command) = &request.command else {
+            return self.judge_append(request).map(Recorded::Append);
+        };
+        if let Some(row) = self.command_row(command) {
+            if row.input != command.input {
+                let (name, key) = (command.name.clone(), command.key.clone());
+                return Err(AppendError::KeyReused { name, key });
+            }
+            return Ok(Recorded::Command(row.executed(true)));
+        }
+        let has_events = !request.events.is_empty();
+        let appended = has_events.then(|| self.judge_append(request)).transpose()?;
+        Ok(Recorded::Command(self.record_command(command, appended).executed(false)))
+    }
+
+    fn command_row(&self, command: &RequestCommand) -> Option<&CommandRow> {
+        match self.executed.get(&(&command.name, &command.key)) {
+            Some(&row) => self.commands.get(row),
+            // A group seldom brings a command that was recorded before.
+            None if self.state.commands.is_empty() => None,
+            None => self.state.commands.get(&(command.name.clone(), command.key.clone())),
+        }
+    }
+
+    fn record_command(
+        &mut self,
+        command: &'a RequestCommand,
+        appended: Option<Appended>,
+    ) -> &CommandRow {
+        let at = self.commands.len();
+        self.executed.insert((&command.name, &command.key), at);
+        self.commands.push(CommandRow {
+            name: command.name.clone(),
+            key: command.key.clone(),
+            input: command.input,
+            execution: command.execution,
+            result: command.result.clone(),
+            appended,
+        });
+        &self.commands[at]
+    }
+
+    fn judge_append(&mut self, request: &'a Request) -> Result<Appended, AppendError> {
         if let Some(appended) = self.first_answer(request)? {
             return Ok(appended);
         }
-        let current = self
-            .revisions
-            .get(&request.stream)
-            .or_else(|| self.state.revisions.get(&request.stream))
-            .copied();
+        let appended_to = self.revisions.get(&request.stream).copied();
+        let goes_on_from =
+            appended_to.or_else(|| self.state.revisions.get(&request.stream).copied());
+        let is_empty = appended_to.is_none() && self.state.emptied.contains(&request.stream);
+        let current = goes_on_from.filter(|_| !is_empty);
         if !request.expected.is_met_by(current) {
             return Err(AppendError::WrongExpectedRevision {
                 stream: request.stream.clone(),
@@ -173,11 +309,14 @@ impl<'a> Planner<'a> {
         if request.events.is_empty() {
             return Err(AppendError::NoEvents);
         }
-        Ok(self.record(request, current))
+        Ok(self.record(request, goes_on_from))
     }
 
     /// The answer that `request` got when it was recorded before, if it was.
     fn first_answer(&self, request: &Request) -> Result<Option<Appended>, AppendError> {
+        if Plant::RepeatedAppend.is_active() {
+            return Ok(None);
+        }
         let mut first: Option<&RequestRow> = None;
         let mut fresh = None;
         let mut brought = 0_usize;
@@ -211,8 +350,8 @@ impl<'a> Planner<'a> {
         }
     }
 
-    fn record(&mut self, request: &'a Request, current: Option<Revision>) -> Appended {
-        let mut revision = current.map_or(Revision::FIRST, Revision::next);
+    fn record(&mut self, request: &'a Request, goes_on_from: Option<Revision>) -> Appended {
+        let mut revision = goes_on_from.map_or(Revision::FIRST, Revision::next);
         let count = request.events.len() as u64;
         let appended = Appended {
             revision: Revision::new(revision.get() + count - 1),
@@ -233,6 +372,9 @@ impl<'a> Planner<'a> {
             revision = revision.next();
         }
         self.revisions.insert(&request.stream, appended.revision);
+        if Plant::RepeatedAppend.is_active() {
+            return appended;
+        }
         for (place, id) in request.client_ids() {
             if let Entry::Vacant(entry) = self.recorded.entry(id) {
                 entry.insert(self.requests.len());

@@ -1,14 +1,17 @@
 //! [`crate::plan`] against a naive model: a log that applies one request after the other, and
-//! remembers every append with client-made ids whole.
+//! remembers every append with client-made ids whole, and every command.
 
 use std::collections::HashMap;
 
 use proptest::prelude::*;
 
 use crate::{
-    AppendError, Appended, EventId, EventType, ExpectedRevision, GlobalPosition, Payload, Revision,
-    StreamName, Timestamp,
-    plan::{self, IdOrigin, LogState, Outcome, Request, RequestEvent, RequestRow},
+    AppendError, Appended, CommandKey, CommandName, EventId, EventType, Executed, ExpectedRevision,
+    GlobalPosition, InputDigest, Payload, Revision, StreamName, Timestamp,
+    plan::{
+        self, CommandRow, IdOrigin, LogState, Outcome, Recorded, Request, RequestCommand,
+        RequestEvent, RequestRow,
+    },
 };
 
 /// The log as one list of (stream, id), and every recorded append's stream and client-made ids
@@ -17,6 +20,7 @@ use crate::{
 struct Model {
     log: Vec<(StreamName, EventId)>,
     appends: Vec<(StreamName, Vec<Option<EventId>>, Appended)>,
+    commands: HashMap<(CommandName, CommandKey), Executed>,
 }
 
 impl Model {
@@ -27,6 +31,31 @@ impl Model {
 
     /// None where an id was reused: which one is told is not modelled.
     fn apply(&mut self, request: &Request) -> Option<Outcome> {
+        let Some(command) = &request.command else {
+            return self.append(request).map(|outcome| outcome.map(Recorded::Append));
+        };
+        let known = (command.name.clone(), command.key.clone());
+        if let Some(first) = self.commands.get(&known) {
+            if first.input != command.input {
+                let (name, key) = known;
+                return Some(Err(AppendError::KeyReused { name, key }));
+            }
+            return Some(Ok(Recorded::Command(first.clone())));
+        }
+        let appended = match request.events.is_empty() {
+            true => None,
+            false => match self.append(request)? {
+                Ok(appended) => Some(appended),
+                Err(error) => return Some(Err(error)),
+            },
+        };
+        let (result, input) = (command.result.clone(), command.input);
+        let first = Executed { result, input, appended, repeated: false };
+        self.commands.insert(known, Executed { repeated: true, ..first.clone() });
+        Some(Ok(Recorded::Command(first)))
+    }
+
+    fn append(&mut self, request: &Request) -> Option<Result<Appended, AppendError>> {
         let by_client =
             |event: &RequestEvent| (event.id_origin == IdOrigin::Client).then_some(event.id);
         let ids: Vec<_> = request.events.iter().map(by_client).collect();
@@ -84,7 +113,19 @@ fn request() -> impl Strategy<Value = Request> {
         1 => Just(None),
         1 => (0..8_u128).prop_map(Some),
     ];
-    (0..3, expected, prop::collection::vec(id, 1..4)).prop_map(|(stream, expected, ids)| {
+    let command = prop_oneof![2 => Just(None), 1 => (0..4_u8, any::<u8>()).prop_map(Some)];
+    let ids = prop::collection::vec(id, 0..4);
+    (0..3, expected, ids, command).prop_map(|(stream, expected, mut ids, command)| {
+        let command = command.map(|(key, result): (u8, u8)| RequestCommand {
+            name: CommandName::new("c").expect("a good name"),
+            key: CommandKey::new(&key.to_string()).expect("a good key"),
+            input: InputDigest::of(&[result % 2]),
+            execution: uuid::Uuid::now_v7(),
+            result: result.to_string().into(),
+        });
+        if command.is_none() && ids.is_empty() {
+            ids.push(None);
+        }
         let events = ids.into_iter().map(|id| RequestEvent {
             id: id.map_or_else(EventId::generate, |id| EventId::from(uuid::Uuid::from_u128(id))),
             id_origin: if id.is_some() { IdOrigin::Client } else { IdOrigin::Server },
@@ -93,7 +134,7 @@ fn request() -> impl Strategy<Value = Request> {
             meta: None,
         });
         let stream = StreamName::new(&format!("s-{stream}")).expect("a good name");
-        Request { stream, expected, events: events.collect(), bytes: 0 }
+        Request { stream, expected, events: events.collect(), command, bytes: 0 }
     })
 }
 
@@ -107,6 +148,7 @@ proptest! {
         let mut model = Model::default();
         let mut revisions = HashMap::new();
         let mut recorded: HashMap<EventId, RequestRow> = HashMap::new();
+        let mut commands: HashMap<(CommandName, CommandKey), CommandRow> = HashMap::new();
         let mut log = Vec::new();
         for group in groups {
             // Only what a backend is told to load.
@@ -120,6 +162,12 @@ proptest! {
                     .into_iter()
                     .filter_map(|id| Some((id, recorded.get(&id)?.clone())))
                     .collect(),
+                commands: plan::command_keys(&group)
+                    .into_iter()
+                    .map(|(name, key)| (name.clone(), key.clone()))
+                    .filter_map(|known| Some((known.clone(), commands.get(&known)?.clone())))
+                    .collect(),
+                ..LogState::default()
             };
             let planned = plan::plan(&group, &state, Timestamp::from_micros(7));
             prop_assert_eq!(planned.head, state.head);
@@ -143,6 +191,10 @@ proptest! {
             }
             for row in planned.requests {
                 prop_assert!(recorded.insert(row.id, row).is_none(), "one row an id");
+            }
+            for row in planned.commands {
+                let known = (row.name.clone(), row.key.clone());
+                prop_assert!(commands.insert(known, row).is_none(), "one row a command");
             }
         }
         prop_assert_eq!(log, model.log);

@@ -11,17 +11,40 @@ use tokio::{
 };
 
 use crate::{
-    AppendError, Limits,
-    plan::{Outcome, Request},
+    AppendError, Appended, Executed, Limits,
+    plan::{Outcome, Recorded, Request},
 };
 
 /// Who waits for a request's outcome, and since when.
 #[derive(Debug)]
 pub(crate) struct Answer {
     /// Where the outcome goes.
-    pub(crate) to: oneshot::Sender<Outcome>,
+    pub(crate) to: AnswerTo,
     /// When the request was queued.
     pub(crate) queued_at: Instant,
+}
+
+/// Where an outcome goes: to whoever appended, or to whoever executed a command.
+#[derive(Debug)]
+pub(crate) enum AnswerTo {
+    Append(oneshot::Sender<Result<Appended, AppendError>>),
+    Execution(oneshot::Sender<Result<Executed, AppendError>>),
+}
+
+impl Answer {
+    /// Tells `outcome`. Whoever asked may have stopped waiting; what was recorded stands.
+    pub(crate) fn tell(self, outcome: Outcome) {
+        match (self.to, outcome) {
+            (AnswerTo::Append(to), Ok(Recorded::Append(appended))) => drop(to.send(Ok(appended))),
+            (AnswerTo::Execution(to), Ok(Recorded::Command(done))) => drop(to.send(Ok(done))),
+            (AnswerTo::Append(to), Err(error)) => drop(to.send(Err(error))),
+            (AnswerTo::Execution(to), Err(error)) => drop(to.send(Err(error))),
+            (AnswerTo::Append(_), Ok(Recorded::Command(_)))
+            | (AnswerTo::Execution(_), Ok(Recorded::Append(_))) => {
+                unreachable!("a plan has an outcome of each request's own kind")
+            }
+        }
+    }
 }
 
 /// Requests that are committed together, each with whoever waits for it.

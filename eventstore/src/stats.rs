@@ -33,6 +33,13 @@ pub struct StoreStats {
     pub queued_requests: usize,
     /// Bytes of the appends waiting for the writer at this moment.
     pub queued_bytes: usize,
+    /// Events that this process moved from the outbox of a PostgreSQL log into the log.
+    pub outbox_moved_events: u64,
+    /// Calls in the outbox when this process last could not empty it at once, up to 100,000; 0 once
+    /// it did.
+    pub outbox_waiting_calls: u64,
+    /// How long the oldest of them had waited.
+    pub outbox_oldest_age: Duration,
 }
 
 /// A histogram, as Prometheus has it.
@@ -79,6 +86,7 @@ impl WriterStats {
             append_latency_micros,
             queued_requests,
             queued_bytes,
+            ..StoreStats::default()
         }
     }
 }

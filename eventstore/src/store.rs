@@ -15,8 +15,9 @@ use tokio::sync::{broadcast, oneshot};
 use uuid::Uuid;
 
 use crate::{
-    AppendError, Category, EventType, ExpectedRevision, GlobalPosition, NewEvent, ReadError,
-    RecordedEvent, Revision, StoreStats, StreamName, Timestamp,
+    AppendError, Category, CommandKey, CommandName, ConsumerStore, EventType, Executed, Execution,
+    ExpectedRevision, GlobalPosition, NewEvent, PendingExecution, ReadError, RecordedEvent,
+    Removal, Removals, RemoveError, Removed, Revision, StoreStats, StreamName, Timestamp,
 };
 
 /// A boxed future, so that stores can stand behind `dyn EventStore`.
@@ -37,6 +38,34 @@ pub trait EventStore: Send + Sync + 'static {
     /// ([`AppendError::WrongExpectedRevision`], [`AppendError::IdReused`],
     /// [`AppendError::Unavailable`], …) comes through the future.
     fn append(&self, append: Append) -> Result<PendingAppend, AppendError>;
+
+    /// Queues what a command came to and returns at once; the returned future tells what is
+    /// recorded under its name and key.
+    ///
+    /// The result, the key and the events are recorded in one transaction. Where the name and key
+    /// were recorded before, in the last seven days, nothing is recorded: the future tells what
+    /// they were recorded with, or [`AppendError::KeyReused`] if that was for other data. In every other way an execution is as an append, and keeps
+    /// its place among those of the same caller.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::append`]; [`AppendError::InvalidResult`] and [`AppendError::TooLarge`] for a
+    /// result that cannot be kept. Whatever is refused leaves nothing behind, and its key may be
+    /// used again.
+    fn execute(&self, execution: Execution) -> Result<PendingExecution, AppendError>;
+
+    /// What is recorded under a command's name and key, if anything.
+    ///
+    /// Nothing found means little while an execution is under way; [`Self::execute`] decides.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError::Unavailable`] while the database is away.
+    fn command_result(
+        &self,
+        name: &CommandName,
+        key: &CommandKey,
+    ) -> BoxFuture<'_, Result<Option<Executed>, ReadError>>;
 
     /// Reads one page.
     ///
@@ -61,6 +90,41 @@ pub trait EventStore: Send + Sync + 'static {
     ///
     /// [`ReadError::Unavailable`] while the database is away.
     fn begin_epoch(&self) -> BoxFuture<'_, Result<LogEpoch, ReadError>>;
+
+    /// The durable consumers of this log.
+    fn consumers(&self) -> Arc<dyn ConsumerStore>;
+
+    /// Removes events, or erases what one carries; see [`Removal`]. Done in batches of bounded
+    /// size, each durable by itself, with pauses in which others append: dropping the future ends
+    /// the work after the batch at hand.
+    ///
+    /// # Errors
+    ///
+    /// [`RemoveError::NotFound`] and [`RemoveError::Reserved`] for an event that cannot be erased;
+    /// [`RemoveError::Store`] while the database is away, or where the store keeps everything.
+    fn remove(&self, removal: Removal) -> BoxFuture<'_, Result<Removed, RemoveError>> {
+        let _ = removal;
+        let reason = "this store keeps everything".into();
+        Box::pin(async { Err(ReadError::Refused { reason }.into()) })
+    }
+
+    /// Whether whoever has seen the events of `target` through `after` missed some that were
+    /// removed since: then the position from which on to read instead. Everything that is left of
+    /// the target lies at or after it, and whoever has read from there has missed nothing.
+    ///
+    /// Nobody misses anything after [`GlobalPosition::START`]: that is where reading begins.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError::Unavailable`] while the database is away.
+    fn retained_after(
+        &self,
+        target: Target,
+        after: GlobalPosition,
+    ) -> BoxFuture<'_, Result<Option<GlobalPosition>, ReadError>> {
+        let _ = (target, after);
+        Box::pin(async { Ok(None) })
+    }
 
     /// Stops the writer after what it has queued, and closes the database.
     fn close(&self) -> BoxFuture<'_, ()>;
@@ -191,7 +255,9 @@ impl Read {
 /// One page of events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
-    /// The events, in the direction of the read.
+    /// The events, in the direction of the read. In a page of the whole log and of every type,
+    /// removed ones stand among them ([`RecordedEvent::is_removed`]): they count, and are for
+    /// nobody.
     pub events: Vec<RecordedEvent>,
     /// The log's head, read in the same snapshot as the events or before it. Only positions up
     /// to it are in the page.
@@ -220,6 +286,8 @@ pub struct LogHead {
     pub position: GlobalPosition,
     /// The epochs, oldest first; the last one is current. Never empty.
     pub epochs: Arc<[LogEpoch]>,
+    /// What was removed from the log so far.
+    pub removals: Removals,
 }
 
 /// News of a commit.

@@ -1,4 +1,4 @@
-//! The writer: one task a process that commits queued appends in groups.
+//! The writer: one task a process that commits queued appends and commands in groups.
 //!
 //! It drains the queue into groups, hands each to its [`Backend`], answers the requests and
 //! publishes the recorded events — both only after durability is known. What it promises:
@@ -25,10 +25,10 @@ use tokio::{
 };
 
 use crate::{
-    Append, AppendError, Commit, CommitFeed, GlobalPosition, Limits, PendingAppend, StoreStats,
-    admission,
+    Append, AppendError, Commit, CommitFeed, Execution, GlobalPosition, Limits, PendingAppend,
+    PendingExecution, StoreStats, admission,
     plan::{Plan, Request},
-    queue::{Answer, Group, Queue},
+    queue::{Answer, AnswerTo, Group, Queue},
     stats::WriterStats,
 };
 
@@ -53,7 +53,9 @@ pub(crate) trait Backend: Send + 'static {
 
     /// Whether `plan`, whose COMMIT got no answer, was recorded: connects anew where needed,
     /// takes the append lock (so that the old backend is surely done) and looks for the plan's
-    /// first event by position and id. Either all of a plan is recorded or nothing.
+    /// first event by position and id, or, where it has no events, for its first command by the
+    /// execution's own id: another's may stand under the same key. Either all of a plan is
+    /// recorded or nothing.
     fn resolve(&mut self, plan: &Plan) -> impl Future<Output = Result<bool, Away>> + Send;
 
     /// Makes sure that there is a working connection, replacing one that is broken.
@@ -124,6 +126,8 @@ impl Writer {
             shared: Arc::clone(&shared),
             backend,
             parts: VecDeque::new(),
+            #[cfg(feature = "plant")]
+            early: Default::default(),
             _until_end: until_end,
         };
         tokio::spawn(task.run());
@@ -138,14 +142,28 @@ impl Writer {
     pub(crate) fn append(&self, append: Append) -> Result<PendingAppend, AppendError> {
         let request = admission::admit(append, &self.shared.limits)?;
         let (to, answer) = oneshot::channel();
-        let queued = self.shared.queue.push(request, Answer { to, queued_at: Instant::now() });
-        if let Err(error) = queued {
-            if error == AppendError::Overloaded {
-                self.shared.stats.overloaded();
-            }
-            return Err(error);
-        }
+        self.push(request, AnswerTo::Append(to))?;
         Ok(PendingAppend::new(answer))
+    }
+
+    /// Checks `execution` against the limits and queues it. Never waits.
+    ///
+    /// # Errors
+    ///
+    /// What [`crate::EventStore::execute`] tells at once.
+    pub(crate) fn execute(&self, execution: Execution) -> Result<PendingExecution, AppendError> {
+        let request = admission::admit_execution(execution, &self.shared.limits)?;
+        let (to, answer) = oneshot::channel();
+        self.push(request, AnswerTo::Execution(to))?;
+        Ok(PendingExecution::new(answer))
+    }
+
+    fn push(&self, request: Request, to: AnswerTo) -> Result<(), AppendError> {
+        let queued = self.shared.queue.push(request, Answer { to, queued_at: Instant::now() });
+        if queued == Err(AppendError::Overloaded) {
+            self.shared.stats.overloaded();
+        }
+        queued
     }
 
     /// A new receiver of the commit feed.
@@ -190,6 +208,8 @@ struct Task<B> {
     /// Groups taken from the queue and not answered yet, oldest first. More than one only while
     /// a group that failed on its data is being halved.
     parts: VecDeque<Group>,
+    #[cfg(feature = "plant")]
+    early: crate::early_answers::EarlyAnswers,
     _until_end: watch::Sender<()>,
 }
 
@@ -218,6 +238,8 @@ impl<B: Backend> Task<B> {
     }
 
     async fn commit(&mut self, mut group: Group) {
+        #[cfg(feature = "plant")]
+        self.early.answer(&mut group).await;
         match self.backend.commit(&group.requests).await {
             Ok(plan) => self.settle(group, plan),
             Err(CommitError::Refused(reason)) => {
@@ -227,7 +249,7 @@ impl<B: Backend> Task<B> {
                     self.parts.push_front(older);
                 } else if let Some(answer) = group.answers.pop() {
                     tracing::warn!(%reason, "append refused by the database");
-                    answer_one(answer, Err(AppendError::Refused { reason }));
+                    answer.tell(Err(AppendError::Refused { reason }));
                 }
             }
             Err(CommitError::Away(away)) => {
@@ -241,6 +263,8 @@ impl<B: Backend> Task<B> {
     /// The plan is durable: publishes its events, then answers its requests.
     fn settle(&self, group: Group, plan: Plan) {
         let now = Instant::now();
+        #[cfg(feature = "plant")]
+        self.early.learn(&plan);
         let events = plan.events.len();
         if events > 0 {
             let batch =
@@ -251,7 +275,7 @@ impl<B: Backend> Task<B> {
         }
         for (answer, outcome) in group.answers.into_iter().zip(plan.outcomes) {
             self.shared.stats.answered(now.saturating_duration_since(answer.queued_at));
-            answer_one(answer, outcome);
+            answer.tell(outcome);
         }
     }
 
@@ -278,7 +302,7 @@ impl<B: Backend> Task<B> {
                 let limit = *given_up_at.get_or_insert_with(|| Instant::now() + wait);
                 if Instant::now() >= limit {
                     for answer in group.answers {
-                        answer_one(answer, Err(AppendError::Unknown));
+                        answer.tell(Err(AppendError::Unknown));
                     }
                     return;
                 }
@@ -356,18 +380,13 @@ fn fail_queued_before(parts: &mut VecDeque<Group>, queue: &Queue, moment: Instan
         let expired = part.answers.partition_point(|answer| answer.queued_at <= moment);
         part.requests.drain(..expired);
         for answer in part.answers.drain(..expired) {
-            answer_one(answer, Err(AppendError::Unavailable));
+            answer.tell(Err(AppendError::Unavailable));
         }
     }
     parts.retain(|part| !part.requests.is_empty());
     for answer in queue.expire(moment) {
-        answer_one(answer, Err(AppendError::Unavailable));
+        answer.tell(Err(AppendError::Unavailable));
     }
-}
-
-fn answer_one(answer: Answer, outcome: crate::plan::Outcome) {
-    // Whoever asked may have stopped waiting; the append stands all the same.
-    let _ = answer.to.send(outcome);
 }
 
 /// Growing pauses between attempts.

@@ -4,17 +4,19 @@
 //! The log is a list in the test's hands; the clock is paused, so that waiting costs nothing.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     sync::{Arc, Mutex},
     time::Duration,
 };
 
 use tokio::sync::Semaphore;
+use uuid::Uuid;
 
 use crate::{
-    Append, AppendError, Appended, Commit, EventType, ExpectedRevision, GlobalPosition, Limits,
-    NewEvent, PendingAppend, RecordedEvent, Revision, StreamName, Timestamp,
-    plan::{self, LogState, Plan, Request},
+    Append, AppendError, Appended, CommandKey, CommandName, Commit, EventType, Execution,
+    ExpectedRevision, GlobalPosition, InputDigest, Limits, NewEvent, PendingAppend, RecordedEvent,
+    Revision, StreamName, Timestamp,
+    plan::{self, CommandRow, LogState, Plan, Request},
     writer::{Away, Backend, CommitError, Writer},
 };
 
@@ -29,16 +31,26 @@ enum Fault {
     AnswerLostThenAway,
     /// The answer and the rows are lost.
     CommitLost,
+    /// The answer and the rows are lost, and another process records the same commands.
+    Overtaken,
 }
 
 #[derive(Default)]
 struct Database {
     events: Vec<RecordedEvent>,
+    commands: HashMap<(CommandName, CommandKey), CommandRow>,
     faults: VecDeque<Fault>,
     away: bool,
     /// Sizes of the groups that were tried.
     tried: Vec<usize>,
     closed: bool,
+}
+
+impl Database {
+    fn record(&mut self, commands: &[CommandRow]) {
+        let named = |row: &CommandRow| ((row.name.clone(), row.key.clone()), row.clone());
+        self.commands.extend(commands.iter().map(named));
+    }
 }
 
 #[derive(Clone)]
@@ -76,13 +88,30 @@ impl Backend for Faulty {
             database.events.iter().map(|event| (event.stream.clone(), event.revision)).collect();
         let plan = plan::plan(
             group,
-            &LogState { head, revisions, ..Default::default() },
+            &LogState {
+                head,
+                revisions,
+                commands: database.commands.clone(),
+                ..Default::default()
+            },
             Timestamp::now(),
         );
         let fault = database.faults.pop_front();
         database.away = matches!(fault, Some(Fault::AnswerLostThenAway));
-        if !matches!(fault, Some(Fault::Before | Fault::CommitLost)) {
+        if !matches!(fault, Some(Fault::Before | Fault::CommitLost | Fault::Overtaken)) {
             database.events.extend(plan.events.iter().cloned());
+            database.record(&plan.commands);
+        }
+        if matches!(fault, Some(Fault::Overtaken)) {
+            let execution = Uuid::now_v7();
+            let theirs = |row: &CommandRow| CommandRow {
+                execution,
+                result: "\"theirs\"".into(),
+                appended: None,
+                ..row.clone()
+            };
+            let theirs: Vec<_> = plan.commands.iter().map(theirs).collect();
+            database.record(&theirs);
         }
         match fault {
             None => Ok(plan),
@@ -94,8 +123,11 @@ impl Backend for Faulty {
     async fn resolve(&mut self, plan: &Plan) -> Result<bool, Away> {
         self.reconnect().await?;
         let database = self.lock();
-        let first = plan.events.first().expect("only plans with rows are in doubt");
-        Ok(database.events.iter().any(|event| event.id == first.id))
+        if let Some(first) = plan.events.first() {
+            return Ok(database.events.iter().any(|event| event.id == first.id));
+        }
+        let first = plan.commands.first().expect("only plans with rows are in doubt");
+        Ok(database.commands.values().any(|row| row.execution == first.execution))
     }
 
     async fn reconnect(&mut self) -> Result<(), Away> {
@@ -156,6 +188,40 @@ async fn a_broken_commit_is_neither_lost_nor_doubled() {
         assert_eq!(database.events, published, "{faults:?}");
         assert_eq!(database.events.last().map(|event| event.revision), Some(Revision::new(2)));
         assert!(database.closed);
+    }
+}
+
+/// Commands without events too: recorded once, and told as recorded first; where another process
+/// came first, what that one recorded.
+#[tokio::test(start_paused = true)]
+async fn a_command_in_doubt_is_found_by_its_execution() {
+    use Fault::{AnswerLost, Before, CommitLost, Overtaken};
+    for (faults, expected) in [
+        (&[AnswerLost][..], ("\"ours\"", false)),
+        (&[CommitLost], ("\"ours\"", false)),
+        (&[Before, CommitLost, AnswerLost], ("\"ours\"", false)),
+        (&[Overtaken], ("\"theirs\"", true)),
+        (&[CommitLost, Overtaken], ("\"theirs\"", true)),
+    ] {
+        for append in [None, Some(one("a"))] {
+            let backend = Faulty::new(faults);
+            let writer = Writer::start(backend.clone(), Limits::default());
+            let command = Execution {
+                name: CommandName::new("count").expect("a good name"),
+                key: CommandKey::new("k").expect("a good key"),
+                input: InputDigest::of(b""),
+                result: "\"ours\"".into(),
+                append,
+            };
+            let pending = writer.execute(command.clone()).expect("room in the queue");
+            let done = pending.await.expect("recorded");
+            assert_eq!((&done.result[..], done.repeated), (expected.0.as_bytes(), expected.1));
+            let again = writer.execute(command.clone()).expect("room in the queue").await;
+            assert_eq!(again.map(|again| again.result), Ok(done.result), "{faults:?}");
+            let events = usize::from(command.append.is_some() && !expected.1);
+            assert_eq!(backend.lock().events.len(), events, "{faults:?}");
+            writer.close().await;
+        }
     }
 }
 

@@ -4,10 +4,10 @@
 
 use std::sync::Arc;
 
-use tidewire_eventstore::{MemoryStore, conformance::Fixture};
+use tidewire_eventstore::{Limits, MemoryStore, conformance::Fixture};
 
-async fn fixture() -> Fixture {
-    Fixture::new(Arc::new(MemoryStore::new()), ())
+async fn fixture(limits: Limits) -> Fixture {
+    Fixture::new(Arc::new(MemoryStore::with_limits(limits)), ())
 }
 
 tidewire_eventstore::conformance_tests!(fixture);

@@ -5,11 +5,13 @@
 
 mod support;
 
-use tidewire_eventstore::conformance::Fixture;
+use tidewire_eventstore::{Limits, conformance::Fixture};
 
-async fn fixture() -> Fixture {
+async fn fixture(limits: Limits) -> Fixture {
     let database = support::Database::create().await;
-    Fixture::new(database.store().await, database)
+    let mut options = database.options();
+    options.limits = limits;
+    Fixture::new(support::connect(options).await, database)
 }
 
 tidewire_eventstore::conformance_tests!(fixture);

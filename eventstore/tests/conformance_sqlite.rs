@@ -4,13 +4,14 @@
 
 use std::sync::Arc;
 
-use tidewire_eventstore::{SqliteOptions, SqliteStore, conformance::Fixture};
+use tidewire_eventstore::{Limits, SqliteOptions, SqliteStore, conformance::Fixture};
 
-async fn fixture() -> Fixture {
+async fn fixture(limits: Limits) -> Fixture {
     let folder = tempfile::tempdir().expect("a folder for the log");
-    let store = SqliteStore::open(folder.path().join("log.db"), SqliteOptions::serve())
-        .await
-        .expect("a new log opens");
+    let mut options = SqliteOptions::serve();
+    options.limits = limits;
+    let store =
+        SqliteStore::open(folder.path().join("log.db"), options).await.expect("a new log opens");
     Fixture::new(Arc::new(store), folder)
 }
 

@@ -13,9 +13,10 @@ use std::{
 
 use futures_util::StreamExt as _;
 use tidewire_eventstore::{
-    Append, AppendError, BoxFuture, CommitFeed, EventStore, EventType, ExpectedRevision,
-    GlobalPosition, Limits, LogEpoch, LogHead, LogTail, MemoryStore, NewEvent, Page, PendingAppend,
-    Read, ReadError, StreamName, TailConfig, Target, follow,
+    Append, AppendError, BoxFuture, CommandKey, CommandName, CommitFeed, ConsumerStore, EventStore,
+    EventType, Executed, Execution, ExpectedRevision, GlobalPosition, Limits, LogEpoch, LogHead,
+    LogTail, MemoryStore, NewEvent, Page, PendingAppend, PendingExecution, Read, ReadError,
+    StreamName, TailConfig, Target, follow,
 };
 
 /// A store whose reads fail while it is away, and whose feed may be deaf.
@@ -44,6 +45,18 @@ impl EventStore for Unsteady {
         self.store.append(append)
     }
 
+    fn execute(&self, execution: Execution) -> Result<PendingExecution, AppendError> {
+        self.store.execute(execution)
+    }
+
+    fn command_result(
+        &self,
+        name: &CommandName,
+        key: &CommandKey,
+    ) -> BoxFuture<'_, Result<Option<Executed>, ReadError>> {
+        self.store.command_result(name, key)
+    }
+
     fn read(&self, read: Read) -> BoxFuture<'_, Result<Page, ReadError>> {
         if self.is_away() {
             return Box::pin(async { Err(ReadError::Unavailable) });
@@ -67,6 +80,10 @@ impl EventStore for Unsteady {
 
     fn begin_epoch(&self) -> BoxFuture<'_, Result<LogEpoch, ReadError>> {
         self.store.begin_epoch()
+    }
+
+    fn consumers(&self) -> Arc<dyn ConsumerStore> {
+        self.store.consumers()
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

@@ -6,8 +6,8 @@
 use std::{sync::Arc, time::Duration};
 
 use tidewire_eventstore::{
-    Append, EventStore, EventType, ExpectedRevision, GlobalPosition, LogTail, NewEvent, OpenError,
-    Read, SqliteOptions, SqliteStore, StreamName, TailConfig, Target,
+    Append, EventRef, EventStore, EventType, ExpectedRevision, GlobalPosition, LogTail, NewEvent,
+    OpenError, Read, Removal, Revision, SqliteOptions, SqliteStore, StreamName, TailConfig, Target,
 };
 
 fn append(stream: &str, data: &'static str) -> Append {
@@ -72,4 +72,37 @@ async fn a_server_follows_what_a_tool_writes() {
     }
     tool.close().await;
     serving.close().await;
+}
+
+/// Not only let go of: overwritten. The log beside the file is empty once the store is closed.
+#[tokio::test]
+async fn what_was_removed_is_nowhere_in_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log.db");
+    let store = SqliteStore::open(&path, SqliteOptions::serve()).await.unwrap();
+    // Some fit into a page of the file, some do not.
+    let long: &'static str = format!("\"{}\"", "to be forgotten ".repeat(2000)).leak();
+    for data in ["\"to be forgotten\"", long, "\"to be kept\""] {
+        for stream in ["a-1", "a-2"] {
+            store.append(append(stream, data)).unwrap().await.unwrap();
+        }
+    }
+    store.close().await;
+    let holds = |text: &str| {
+        let file = std::fs::read(&path).unwrap();
+        file.windows(text.len()).any(|window| window == text.as_bytes())
+    };
+    assert!(holds("to be forgotten"));
+
+    let store = SqliteStore::open(&path, SqliteOptions::serve()).await.unwrap();
+    let stream = StreamName::new("a-1").unwrap();
+    let truncate = Removal::Truncate { stream, before: Revision::new(2) };
+    assert_eq!(store.remove(truncate).await.unwrap().events, 2);
+    for position in [2, 4] {
+        let event = EventRef::Position(GlobalPosition::new(position));
+        assert_eq!(store.remove(Removal::Erase(event)).await.unwrap().events, 1);
+    }
+    store.close().await;
+    assert!(holds("to be kept"));
+    assert!(!holds("to be forgotten"));
 }

@@ -70,15 +70,17 @@ async fn many_may_open_a_new_log_at_once() {
 async fn a_schema_one_version_newer_is_used_and_two_are_refused() {
     let (_folder, path) = new_log().await;
     let mut connection = connect(&path).await;
-    execute(&mut connection, "INSERT INTO tidewire_migrations VALUES (2, 'next', 0)")
+    let known: u32 = sqlx::query_scalar("SELECT max(version) FROM tidewire_migrations")
+        .fetch_one(&mut connection)
         .await
-        .expect("recorded");
+        .expect("a version");
+    let newer = "INSERT INTO tidewire_migrations \
+                 SELECT max(version) + 1, 'newer', 0 FROM tidewire_migrations";
+    execute(&mut connection, newer).await.expect("recorded");
     open(&path).await.expect("one version newer is used").close().await;
-    execute(&mut connection, "INSERT INTO tidewire_migrations VALUES (3, 'later', 0)")
-        .await
-        .expect("recorded");
+    execute(&mut connection, newer).await.expect("recorded");
     let refused = open(&path).await.map(drop);
-    assert_eq!(refused, Err(OpenError::NewerSchema { path, found: 3, known: 1 }));
+    assert_eq!(refused, Err(OpenError::NewerSchema { path, found: known + 2, known }));
 }
 
 #[tokio::test]
@@ -150,7 +152,38 @@ async fn pages_find_their_first_event_by_an_index() {
             include_str!("../src/sqlite/sql/find_revision.sql"),
             "events_by_stream (stream=? AND revision=?)",
         ),
+        (include_str!("../src/sqlite/sql/find_command.sql"), "commands_by_key (name=? AND key=?)"),
         (include_str!("../src/sqlite/sql/load_revisions.sql"), "events_by_stream (stream=?)"),
+        (include_str!("../src/sqlite/sql/list_consumers.sql"), "PRIMARY KEY (name>?"),
+        (include_str!("../src/sqlite/sql/look_at_consumers.sql"), "PRIMARY KEY (name=?"),
+        (
+            include_str!("../src/sqlite/sql/list_parked.sql"),
+            "PRIMARY KEY (consumer=? AND position>?",
+        ),
+        (
+            include_str!("../src/sqlite/sql/find_replays.sql"),
+            "consumer_parked_replaying (consumer=? AND partition=?",
+        ),
+        (
+            include_str!("../src/sqlite/sql/find_held.sql"),
+            "PRIMARY KEY (consumer=? AND partition=?",
+        ),
+        (
+            include_str!("../src/sqlite/sql/save_progress.sql"),
+            "PRIMARY KEY (consumer=? AND partition=?",
+        ),
+        (
+            include_str!("../src/sqlite/sql/renew_leases.sql"),
+            "PRIMARY KEY (consumer=? AND member=?",
+        ),
+        (
+            include_str!("../src/sqlite/sql/find_parked.sql"),
+            "PRIMARY KEY (consumer=? AND position=?",
+        ),
+        (
+            include_str!("../src/sqlite/sql/unpark_events.sql"),
+            "PRIMARY KEY (consumer=? AND position=?",
+        ),
     ] {
         let explain = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}"));
         let plan: Vec<(i64, i64, i64, String)> =

@@ -69,12 +69,25 @@ impl Remote {
 
     /// POSTs JSON to a path made of `segments`, and returns the answer's JSON.
     pub(crate) async fn post(&self, segments: &[&str], body: String) -> Result<Value> {
-        let mut request = self
-            .http
-            .request(Method::POST, self.path(segments)?)
-            .timeout(ANSWER_WITHIN)
-            .header("content-type", "application/json")
-            .body(body);
+        self.ask(Method::POST, segments, None, Some(body), ANSWER_WITHIN).await
+    }
+
+    /// Sends a request to a path made of `segments`, with JSON or without, and returns the answer's
+    /// JSON.
+    pub(crate) async fn ask(
+        &self,
+        method: Method,
+        segments: &[&str],
+        query: Option<&str>,
+        body: Option<String>,
+        within: Duration,
+    ) -> Result<Value> {
+        let mut url = self.path(segments)?;
+        url.set_query(query);
+        let mut request = self.http.request(method, url).timeout(within);
+        if let Some(body) = body {
+            request = request.header("content-type", "application/json").body(body);
+        }
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
         }

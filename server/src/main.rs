@@ -5,8 +5,10 @@ mod bench;
 mod client;
 mod config;
 mod database;
+mod delete;
 mod demo;
 mod epoch;
+mod erase;
 mod exit;
 mod flights;
 mod health;
@@ -15,8 +17,11 @@ mod import;
 mod logging;
 mod migrate;
 mod pages;
+mod removal;
+mod retain;
 mod serve;
 mod tail;
+mod truncate;
 
 use std::process::ExitCode;
 
@@ -37,6 +42,10 @@ enum Verb {
     Append(append::Args),
     Import(import::Args),
     Tail(tail::Args),
+    Truncate(truncate::Args),
+    Delete(delete::Args),
+    Erase(erase::Args),
+    Retain(retain::Args),
     Migrate(migrate::Args),
     Epoch(epoch::Args),
     Health(health::Args),
@@ -50,6 +59,10 @@ fn main() -> ExitCode {
         Verb::Append(args) => append::run(args),
         Verb::Import(args) => import::run(args),
         Verb::Tail(args) => tail::run(args),
+        Verb::Truncate(args) => truncate::run(args),
+        Verb::Delete(args) => delete::run(args),
+        Verb::Erase(args) => erase::run(args),
+        Verb::Retain(args) => retain::run(args),
         Verb::Migrate(args) => migrate::run(args),
         Verb::Epoch(args) => epoch::run(args),
         Verb::Health(args) => health::run(args),

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use anyhow::Result;
+use tidewire_eventstore::plant;
 use tidewire_transport::DatabaseRuntime;
 
 use crate::{
@@ -52,8 +53,12 @@ pub(crate) struct Args {
 
 /// Runs the verb.
 pub(crate) fn run(args: Args) -> Result<()> {
+    let plant = plant::from_environment().map_err(|error| failure(Reason::Usage, error))?;
     let settings = settings(args)?;
     logging::start(settings.log.as_deref().unwrap_or(DEFAULT_LOG), settings.log_format)?;
+    if let Some(plant) = plant {
+        tracing::error!(plant = plant.as_str(), "a deliberate bug is active");
+    }
     refuse_strangers(settings.address, settings.token.is_some(), settings.insecure)?;
     let mut transport: tidewire_transport::Config =
         settings.transport.try_into().map_err(|error| {

@@ -74,7 +74,8 @@ struct Query {
 
 impl Query {
     fn matches(&self, event: &RecordedEvent) -> bool {
-        self.target.includes(&event.stream)
+        !event.is_removed()
+            && self.target.includes(&event.stream)
             && (self.types.is_empty() || self.types.contains(&event.event_type))
     }
 }

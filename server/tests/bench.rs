@@ -22,3 +22,12 @@ fn fanout_delivers_every_event_to_everybody() {
         assert!(report["ratio_to_bare_writer"]["cpu_seconds_per_million"]["median"].is_number());
     }
 }
+
+#[test]
+fn acks_settle_every_event_within_a_window_smaller_than_what_is_sent_at_once() {
+    let arguments =
+        "acks --sessions 20 --rate 400 --seconds 0.5 --rounds 1 --window 8 --delay-ms 20";
+    let report = bench(&arguments.split(' ').collect::<Vec<_>>());
+    assert_eq!(report["losses"], 0);
+    assert!(report["ratio"]["cpu_seconds_per_million"]["median"].is_number(), "{report}");
+}

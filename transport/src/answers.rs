@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use serde_json::json;
 use tidewire_eventstore::{
-    Append, AppendError, Appended, Direction, Page, Read, ReadError, ReadStart, StreamName, Target,
+    Append, AppendError, Appended, Direction, GlobalPosition, Read, ReadError, ReadStart,
+    StreamName, Target,
 };
 use tidewire_protocol::{self as wire, Answer, AppendRequest, ErrorBody, FetchRequest};
 
-use crate::node::FetchError;
+use crate::node::{FetchError, Fetched};
 
 /// When to try again what failed because the server was busy or the database away.
 pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -44,22 +45,23 @@ pub(crate) fn read(fetch: FetchRequest) -> Read {
         wire::Direction::Forwards => (Direction::Forwards, start(fetch.after)),
         wire::Direction::Backwards => (Direction::Backwards, start(fetch.before)),
     };
-    Read {
-        direction,
-        from,
-        ..Read::after(target(&fetch.from), tidewire_eventstore::GlobalPosition::START, fetch.limit)
-    }
+    Read { direction, from, ..Read::after(target(&fetch.from), GlobalPosition::START, fetch.limit) }
 }
 
-pub(crate) fn page(page: Page, by_revision: bool) -> Answer {
-    let next = page.events.last().filter(|_| page.more).map(|event| {
+/// The read of one event.
+pub(crate) fn read_one(position: GlobalPosition) -> Read {
+    Read { until: Some(position), ..Read::after(Target::All, position.previous(), 1) }
+}
+
+pub(crate) fn page(page: Fetched, by_revision: bool) -> Answer {
+    let next = page.next.map(|(position, revision)| {
         if by_revision {
-            wire::Cursor::Revision(event.revision)
+            wire::Cursor::Revision(revision)
         } else {
-            wire::Cursor::Position(event.position)
+            wire::Cursor::Position(position)
         }
     });
-    Answer::Page { events: page.events, more: page.more, next, head: page.head }
+    Answer::Page { events: page.events, more: next.is_some(), next, head: page.head }
 }
 
 pub(crate) fn append_error(error: &AppendError) -> ErrorBody {
@@ -76,6 +78,7 @@ pub(crate) fn append_error(error: &AppendError) -> ErrorBody {
             }))
         }
         AppendError::IdReused { id } => Some(json!({ "id": id })),
+        AppendError::KeyReused { name, key } => Some(json!({ "name": name, "key": key })),
         AppendError::TooManyEvents { count, max } => Some(json!({ "count": count, "max": max })),
         AppendError::TooLarge { what, bytes, max } => {
             Some(json!({ "what": what, "bytes": bytes, "max": max }))

@@ -1,7 +1,7 @@
 //! The broadcaster: one actor a process, which gives each worker every batch of the log once.
 //!
 //! Batches come from the [log's tail](tidewire_eventstore::LogTail), in order and without holes,
-//! and between them the news that the log has other epochs. A worker's mailbox is bounded; a worker
+//! and between them the news that the log has other epochs, or that events were removed. A worker's mailbox is bounded; a worker
 //! that is too busy to take something is told, as soon as it has room, what the log is like now: it
 //! sends its sessions to the store for what they missed, and begins anew where the log did. The
 //! other workers do not wait for it.
@@ -15,7 +15,9 @@ use actix::{
     Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message, StreamHandler,
     dev::SendError,
 };
-use tidewire_eventstore::{TailBatch, TailEpochs, TailNews};
+use tidewire_eventstore::{
+    GlobalPosition, Payload, RecordedEvent, Removals, TailBatch, TailEpochs, TailNews,
+};
 
 use crate::{
     dispatcher::{Batch, Dispatcher, Told},
@@ -51,14 +53,22 @@ impl Broadcaster {
     fn batch(&mut self, batch: &TailBatch, ctx: &mut Context<Self>) {
         let Some(last) = batch.events.last() else { return };
         self.log.head = last.position;
-        self.shared.advance(last.position);
+        let erased = batch.events.iter().filter_map(erased_position).max();
+        match erased {
+            Some(position) => {
+                self.log.erased(position);
+                self.shared.replace(&self.log);
+            }
+            None => self.shared.advance(last.position),
+        }
+        let purge = self.log.purge;
         let metrics = &self.metrics;
         self.workers.retain_mut(|worker| {
             // Once it has missed something, a batch would not connect.
             if worker.missed {
                 return true;
             }
-            match worker.dispatcher.try_send(Batch(batch.clone())) {
+            match worker.dispatcher.try_send(Batch { batch: batch.clone(), purge }) {
                 Ok(()) => {}
                 Err(SendError::Full(_)) => {
                     metrics.broadcasts_refused.fetch_add(1, Ordering::Relaxed);
@@ -80,7 +90,18 @@ impl Broadcaster {
             "the log has a new epoch; every session has to come back"
         );
         self.log = self.log.next(*after, epochs);
-        self.shared.begin(&self.log);
+        self.shared.replace(&self.log);
+        for worker in &mut self.workers {
+            worker.missed = true;
+        }
+        self.tell(ctx);
+    }
+
+    fn removals(&mut self, removals: Removals, ctx: &mut Context<Self>) {
+        if !self.log.removed(removals) {
+            return;
+        }
+        self.shared.replace(&self.log);
         for worker in &mut self.workers {
             worker.missed = true;
         }
@@ -125,6 +146,7 @@ impl StreamHandler<TailNews> for Broadcaster {
         match news {
             TailNews::Batch(batch) => self.batch(&batch, ctx),
             TailNews::Epochs(epochs) => self.epochs(&epochs, ctx),
+            TailNews::Removals(removals) => self.removals(removals, ctx),
         }
     }
 
@@ -150,6 +172,39 @@ impl Handler<Join> for Broadcaster {
         self.workers.push(Reached { dispatcher, missed: true });
         self.tell(ctx);
     }
+}
+
+/// This node removed something; the tail would find out later.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct RemovedHere(pub(crate) Removals);
+
+impl Handler<RemovedHere> for Broadcaster {
+    type Result = ();
+
+    fn handle(&mut self, RemovedHere(removals): RemovedHere, ctx: &mut Context<Self>) {
+        // Answers of the store may overtake each other.
+        if removals.batches > self.log.removals.batches {
+            self.removals(removals, ctx);
+        }
+    }
+}
+
+/// Which event the notice of an erasure is about; none for other events. A notice that cannot be
+/// read is about everything before it.
+fn erased_position(event: &RecordedEvent) -> Option<GlobalPosition> {
+    #[derive(serde::Deserialize)]
+    struct Erased {
+        position: u64,
+    }
+    if !event.is_erasure() {
+        return None;
+    }
+    let erased = match &event.payload {
+        Payload::Json(data) => serde_json::from_slice::<Erased>(data).ok(),
+        _ => None,
+    };
+    Some(erased.map_or(event.position, |erased| GlobalPosition::new(erased.position)))
 }
 
 #[cfg(test)]

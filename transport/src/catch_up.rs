@@ -49,8 +49,18 @@ pub(crate) struct Query {
     /// The life of the log that it is asked of. The store does not look at it; but what was read
     /// for one life is not given to another.
     pub(crate) generation: Generation,
+    /// How often what was read had been thrown away before ([`Purge::count`]); used likewise.
+    ///
+    /// [`Purge::count`]: crate::log_view::Purge::count
+    pub(crate) purges: u64,
     pub(crate) target: Target,
     pub(crate) types: Vec<EventType>,
+}
+
+impl Query {
+    fn edition(&self) -> (Generation, u64) {
+        (self.generation, self.purges)
+    }
 }
 
 /// Names one page: the events of a query after a position.
@@ -84,6 +94,8 @@ pub(crate) struct CatchUpPage {
     pub(crate) full: bool,
     /// What the page weighs in memory.
     pub(crate) bytes: usize,
+    /// See [`Query::purges`].
+    pub(crate) purges: u64,
 }
 
 impl CatchUpPage {
@@ -107,7 +119,7 @@ impl CatchUpPage {
             .iter()
             .map(|event| event.payload.len() + event.meta.as_ref().map_or(0, Bytes::len) + 200)
             .sum();
-        Self { events, scanned, full: page.more, bytes }
+        Self { events, scanned, full: page.more, bytes, purges: key.query.purges }
     }
 }
 
@@ -164,8 +176,9 @@ struct Scheduler {
     queues: HashMap<Arc<Query>, VecDeque<GlobalPosition>>,
     /// The queries that have any, in the order of their turns.
     turns: VecDeque<Arc<Query>>,
-    /// The last life of the log that anybody asked about; pages of another are not kept.
-    generation: Generation,
+    /// The last life of the log that anybody asked about, and the last purge; pages of another are
+    /// not kept.
+    latest: (Generation, u64),
     kept: Kept,
 }
 
@@ -183,7 +196,7 @@ impl Scheduler {
             waiting: HashMap::new(),
             queues: HashMap::new(),
             turns: VecDeque::new(),
-            generation: Generation::default(),
+            latest: Default::default(),
             kept: Kept { pages: HashMap::new(), order: VecDeque::new(), bytes: 0, kept_bytes_max },
         }
     }
@@ -226,8 +239,8 @@ impl Scheduler {
 
     fn queue(&mut self, Request { key, answer }: Request) {
         self.metrics.requests.fetch_add(1, Ordering::Relaxed);
-        if key.query.generation > self.generation {
-            self.generation = key.query.generation;
+        if key.query.edition() > self.latest {
+            self.latest = key.query.edition();
             self.kept.clear();
         }
         if let Some(page) = self.kept.get(&key) {
@@ -275,7 +288,7 @@ impl Scheduler {
     fn finish(&mut self, key: &PageKey, answer: &Answer) {
         if let Ok(page) = answer
             && page.full
-            && key.query.generation == self.generation
+            && key.query.edition() == self.latest
         {
             self.kept.insert(key.clone(), page.clone());
         }

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::RetentionPolicy;
+
 /// What the transport is told to do and to refuse. `Default` is what the documentation states.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -26,6 +28,18 @@ pub struct Config {
     /// Most appends and fetches of one session that are under way; beyond it the session's socket
     /// is not read. Default: 64.
     pub requests_max: usize,
+    /// The largest window of a subscription with acks, in events: how many may be sent and not yet
+    /// settled. Default: 1024.
+    pub window_max: usize,
+    /// How long a client may take to settle the oldest event that it was sent, before the event is
+    /// charged an attempt and sent again; twice as long with each attempt. Default: 5 s.
+    #[serde(with = "millis")]
+    pub ack_timeout: Duration,
+    /// Attempts at an event before it is parked. Default: 3.
+    pub attempts_max: u32,
+    /// At least so long between two writes of a consumer's checkpoint. Default: 1 s.
+    #[serde(with = "millis")]
+    pub checkpoint_interval: Duration,
     /// The largest WebSocket message that a client may send, in bytes, all fragments together.
     /// Default: 5 MiB (an append has at most 4).
     pub message_bytes_max: usize,
@@ -72,9 +86,27 @@ pub struct Config {
     pub fetch_reads_max: usize,
     /// `fetch` and `GET` reads that may wait; one more is refused as overloaded. Default: 256.
     pub fetch_queue_max: usize,
+    /// Commands that are carried out at once; more wait. Default: 64.
+    pub commands_running_max: usize,
+    /// Commands that may wait; one more is refused as overloaded. Default: 256.
+    pub commands_queue_max: usize,
+    /// How long a command's handler may take, each time it is run. Default: 10 s.
+    #[serde(with = "millis")]
+    pub command_timeout: Duration,
+    /// The largest answer of a command, in bytes; the store has a limit of its own, which is the
+    /// same. Default: 256 KiB.
+    pub command_answer_bytes_max: usize,
+    /// Threads of the runtime that commands' handlers run on, where there are any. Default: 2.
+    pub command_threads: usize,
     /// Between looks at the store's head for commits that nobody announced. Default: 500 ms.
     #[serde(with = "millis")]
     pub head_poll: Duration,
+    /// What this node removes by itself, at the start and then every
+    /// [`Self::retention_interval`]. Default: nothing.
+    pub retention: Vec<RetentionPolicy>,
+    /// Between two times that [`Self::retention`] is seen to. Default: 10 minutes.
+    #[serde(with = "millis")]
+    pub retention_interval: Duration,
     /// Threads of the runtime that talks to the database, where the transport makes it. Default: 2.
     pub database_threads: usize,
 }
@@ -88,6 +120,10 @@ impl Default for Config {
             sessions_max: 50_000,
             subscriptions_max: 64,
             requests_max: 64,
+            window_max: 1024,
+            ack_timeout: Duration::from_secs(5),
+            attempts_max: 3,
+            checkpoint_interval: Duration::from_secs(1),
             message_bytes_max: 5 << 20,
             opening_message_bytes_max: 256 << 10,
             reply_bytes_max: 256 << 10,
@@ -105,7 +141,14 @@ impl Default for Config {
             catch_up_reads_max: 4,
             fetch_reads_max: 4,
             fetch_queue_max: 256,
+            commands_running_max: 64,
+            commands_queue_max: 256,
+            command_timeout: Duration::from_secs(10),
+            command_answer_bytes_max: 256 << 10,
+            command_threads: 2,
             head_poll: Duration::from_millis(500),
+            retention: Vec::new(),
+            retention_interval: Duration::from_secs(600),
             database_threads: 2,
         }
     }
@@ -124,18 +167,27 @@ impl Config {
             ("pong_timeout", self.pong_timeout),
             ("progress_timeout", self.progress_timeout),
             ("heartbeat_interval", self.heartbeat_interval),
+            ("command_timeout", self.command_timeout),
             ("head_poll", self.head_poll),
+            ("ack_timeout", self.ack_timeout),
+            ("checkpoint_interval", self.checkpoint_interval),
+            ("retention_interval", self.retention_interval),
         ];
         let limits = [
             ("sessions_max", self.sessions_max),
             ("subscriptions_max", self.subscriptions_max),
             ("requests_max", self.requests_max),
+            ("window_max", self.window_max),
+            ("attempts_max", self.attempts_max as usize),
             ("message_bytes_max", self.message_bytes_max),
             ("opening_message_bytes_max", self.opening_message_bytes_max),
             ("reply_bytes_max", self.reply_bytes_max),
             ("write_bytes_max", self.write_bytes_max),
             ("catch_up_reads_max", self.catch_up_reads_max),
             ("fetch_reads_max", self.fetch_reads_max),
+            ("commands_running_max", self.commands_running_max),
+            ("command_answer_bytes_max", self.command_answer_bytes_max),
+            ("command_threads", self.command_threads),
             ("database_threads", self.database_threads),
         ];
         let duration = durations.iter().find(|(_, value)| value.is_zero()).map(|(name, _)| *name);

@@ -4,10 +4,14 @@
 use std::{rc::Rc, time::Duration};
 
 use actix::{Actor, AsyncContext, Context, Handler, Message, MessageResult};
-use tidewire_eventstore::TailBatch;
+use tidewire_eventstore::{GlobalPosition, Removals, TailBatch};
 use tidewire_protocol::session::Input;
 
-use crate::{log_view::LogView, registry::SessionDescription, worker::Worker};
+use crate::{
+    log_view::{LogView, Purge},
+    registry::SessionDescription,
+    worker::Worker,
+};
 
 /// Batches that may wait for a worker. A worker that far behind sends its sessions to the store.
 const MAILBOX: usize = 256;
@@ -34,12 +38,17 @@ impl Actor for Dispatcher {
 /// The next events of the log.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct Batch(pub(crate) TailBatch);
+pub(crate) struct Batch {
+    pub(crate) batch: TailBatch,
+    /// What has to be thrown away before.
+    pub(crate) purge: Purge,
+}
 
 impl Handler<Batch> for Dispatcher {
     type Result = ();
 
-    fn handle(&mut self, Batch(batch): Batch, ctx: &mut Context<Self>) {
+    fn handle(&mut self, Batch { batch, purge }: Batch, ctx: &mut Context<Self>) {
+        self.worker.purge(purge);
         let holding = self.worker.hub.borrow_mut().dispatch(&batch.events, batch.committed_at);
         for held in holding {
             ctx.run_later(held.delay, move |this, _| this.worker.hub.borrow_mut().flush(held));
@@ -57,6 +66,19 @@ impl Handler<Told> for Dispatcher {
 
     fn handle(&mut self, Told(log): Told, _: &mut Context<Self>) {
         self.worker.told(&log);
+    }
+}
+
+/// How far the worker has looked at the log, and at what was removed.
+#[derive(Message)]
+#[rtype(result = "(GlobalPosition, Removals)")]
+pub(crate) struct Looked;
+
+impl Handler<Looked> for Dispatcher {
+    type Result = MessageResult<Looked>;
+
+    fn handle(&mut self, _: Looked, _: &mut Context<Self>) -> Self::Result {
+        MessageResult((self.worker.hub.borrow().last(), self.worker.removals()))
     }
 }
 

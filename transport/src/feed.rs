@@ -7,14 +7,19 @@ use std::{rc::Rc, sync::atomic::Ordering::Relaxed};
 
 use bytes::Bytes;
 use tidewire_eventstore::{GlobalPosition, ReadError};
-use tidewire_protocol::{Input, Sub};
+use tidewire_protocol::{
+    AckMode, Input, Sent, Sub,
+    session::{Moment, Session},
+};
 
 use crate::{
     answers::read_error,
     group::{GroupKey, Hub, Seat},
+    metrics::WorkerMetrics,
     pages::{EncodedPage, PageSlot},
     session_cell::SessionCell,
-    short_log::{Cursor, Next, ShortLog},
+    short_log::{Cursor, Entry, Next, ShortLog},
+    singles::Singles,
 };
 
 /// Pages in a row that may bring a feed no further before it fails. A page that was being read
@@ -33,6 +38,8 @@ pub(crate) struct Feed {
     cut: bool,
     /// Pages in a row that brought the feed no further.
     fruitless: u32,
+    /// Its window is full.
+    waits: bool,
     source: Source,
 }
 
@@ -56,12 +63,28 @@ impl Feed {
         let seat = worker.hub.borrow_mut().join(key.clone(), session.clone());
         // Counted as behind until it has attached, which may be at once.
         worker.metrics.subscriptions_behind.fetch_add(1, Relaxed);
-        Self { key, seat, position: after, cut: false, fruitless: 0, source: Source::Seeking }
+        let source = Source::Seeking;
+        Self { key, seat, position: after, cut: false, fruitless: 0, waits: false, source }
     }
 
     /// The subscription's handle.
     pub(crate) fn sub(&self) -> Sub {
         self.key.sub
+    }
+
+    /// Whether its events are settled one by one.
+    pub(crate) fn is_acked(&self) -> bool {
+        self.key.feed.ack != AckMode::None
+    }
+
+    /// Whether its window has no room for more events; counts the times that one has none.
+    pub(crate) fn waits(&mut self, room: usize, metrics: &WorkerMetrics) -> bool {
+        let waits = room == 0;
+        if waits && !self.waits {
+            metrics.windows_filled.fetch_add(1, Relaxed);
+        }
+        self.waits = waits;
+        waits
     }
 
     /// Gives the feed's seat up, and the page that it waits for.
@@ -103,8 +126,13 @@ impl Feed {
         }
     }
 
-    /// Moves on until it has a frame, waits, or has news for the session.
-    pub(crate) fn pull(&mut self, session: &Rc<SessionCell>) -> (Option<Bytes>, Option<Input>) {
+    /// Moves on until it has a frame, waits, or has news for the session. `delivery` is the pure
+    /// session, which has the say over what is sent where the client settles events.
+    pub(crate) fn pull(
+        &mut self,
+        session: &Rc<SessionCell>,
+        delivery: &mut Session,
+    ) -> (Option<Bytes>, Option<Input>) {
         let worker = session.worker();
         let metrics = &worker.metrics;
         loop {
@@ -113,15 +141,29 @@ impl Feed {
                     let hub = worker.hub.borrow();
                     match hub.next(self.seat, cursor, self.position) {
                         Next::Entry(entry) => {
-                            self.position = entry.last;
-                            ShortLog::advance(cursor);
-                            metrics.events_delivered.fetch_add(entry.events.into(), Relaxed);
+                            let portion = match &entry.singles {
+                                None => Portion::whole(entry),
+                                Some(singles) => {
+                                    let sub = self.key.sub;
+                                    let moment = session.moment();
+                                    portion(delivery, sub, entry, singles, self.position, moment)
+                                }
+                            };
+                            if portion.through <= self.position {
+                                return (None, None);
+                            }
+                            self.position = portion.through;
+                            if portion.through == entry.last {
+                                ShortLog::advance(cursor);
+                            }
+                            let Some(frame) = portion.frame else { continue };
+                            metrics.events_delivered.fetch_add(portion.events, Relaxed);
                             metrics.frames_sent.fetch_add(1, Relaxed);
                             if let Some(committed_at) = entry.committed_at {
                                 let latency = committed_at.elapsed();
-                                metrics.commit_to_socket.observe(latency, entry.events.into());
+                                metrics.commit_to_socket.observe(latency, portion.events);
                             }
-                            return (Some(entry.frame.clone()), None);
+                            return (Some(frame), None);
                         }
                         Next::Empty => {
                             self.position = self.position.max(hub.scanned(self.seat));
@@ -136,14 +178,36 @@ impl Feed {
                         }
                     }
                 }
+                // It holds what was erased or removed since.
+                Source::Page { page, .. } if page.purges() != worker.hub.borrow().purges() => {
+                    self.source = Source::Seeking;
+                }
                 Source::Page { page, next } => match page.frames.get(*next) {
                     Some(entry) => {
-                        let frame = page.seam(&self.key, entry, self.position);
-                        let events =
-                            entry.last.distance_from(self.position).min(entry.events.into());
-                        self.position = entry.last;
-                        *next += 1;
-                        metrics.events_delivered.fetch_add(events, Relaxed);
+                        let portion = match &entry.singles {
+                            None => {
+                                let distance = entry.last.distance_from(self.position);
+                                Portion {
+                                    frame: Some(page.seam(&self.key, entry, self.position)),
+                                    events: distance.min(entry.events.into()),
+                                    through: entry.last,
+                                }
+                            }
+                            Some(singles) => {
+                                let sub = self.key.sub;
+                                let moment = session.moment();
+                                portion(delivery, sub, entry, singles, self.position, moment)
+                            }
+                        };
+                        if portion.through <= self.position {
+                            return (None, None);
+                        }
+                        self.position = portion.through;
+                        if portion.through == entry.last {
+                            *next += 1;
+                        }
+                        let Some(frame) = portion.frame else { continue };
+                        metrics.events_delivered.fetch_add(portion.events, Relaxed);
                         metrics.frames_sent.fetch_add(1, Relaxed);
                         return (Some(frame), None);
                     }
@@ -189,5 +253,53 @@ impl Feed {
     fn fail(&mut self, error: &ReadError) -> Input {
         self.source = Source::Failed;
         Input::FeedFailed { sub: self.key.sub, error: read_error(error) }
+    }
+}
+
+/// What a reader is given of an entry.
+struct Portion {
+    /// A frame, unless there is nothing to write.
+    frame: Option<Bytes>,
+    /// How many events it has.
+    events: u64,
+    /// Everything of the entry through this position is done with.
+    through: GlobalPosition,
+}
+
+impl Portion {
+    fn whole(entry: &Entry) -> Self {
+        Self { frame: Some(entry.frame.clone()), events: entry.events.into(), through: entry.last }
+    }
+}
+
+/// Offers what a reader at `position` has not had of an entry to the window of its subscription,
+/// and puts what may be sent into a frame: the shared one where that is all of the entry.
+fn portion(
+    delivery: &mut Session,
+    sub: Sub,
+    entry: &Entry,
+    singles: &Singles,
+    position: GlobalPosition,
+    moment: Moment,
+) -> Portion {
+    let start = singles.through(position);
+    let events = singles.from(start);
+    let offer = delivery.offer(sub, events, moment);
+    let Some(last) = offer.taken.checked_sub(1) else {
+        return Portion { frame: None, events: 0, through: position };
+    };
+    let through = events[last].position;
+    match offer.sent {
+        Sent::All if start == 0 && offer.taken == events.len() => Portion::whole(entry),
+        Sent::All => {
+            let frame = Some(singles.frame(sub, start..start + offer.taken));
+            Portion { frame, events: offer.taken as u64, through }
+        }
+        Sent::Some(indices) => {
+            let count = indices.len() as u64;
+            let indices = indices.into_iter().map(|index| start + index);
+            let frame = (count > 0).then(|| singles.frame(sub, indices));
+            Portion { frame, events: count, through }
+        }
     }
 }

@@ -14,16 +14,19 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use slab::Slab;
-use tidewire_eventstore::{EventType, GlobalPosition, RecordedEvent};
-use tidewire_protocol::{FeedSpec, Sub, codec::json};
+use tidewire_eventstore::{
+    ERASED_TYPE, EventType, GlobalPosition, PartitionSet, RecordedEvent, StreamHash, plant::Plant,
+};
+use tidewire_protocol::{AckMode, FeedSpec, Sub, codec::json};
 
 use crate::{
     answers,
     catch_up::Query,
     interest::{GroupId, Interest},
-    log_view::Generation,
+    log_view::{Generation, Purge},
     metrics::WorkerMetrics,
     short_log::{Cursor, Entry, Next, ShortLog},
+    singles::Singles,
 };
 
 /// Most events in one frame.
@@ -45,16 +48,33 @@ pub(crate) struct GroupKey {
 }
 
 impl GroupKey {
-    /// Whether an event of the target passes the filter.
+    /// Whether an event of the target is for the group's members: it was not removed, is of their
+    /// share, and passes the filter. The notice of an erasure passes every filter, for whoever was
+    /// given the event before.
     pub(crate) fn lets_through(&self, event: &RecordedEvent) -> bool {
-        self.feed.filter.as_ref().is_none_or(|filter| filter.matches(event))
+        let share = self.feed.partitions;
+        !event.is_removed()
+            && (share == PartitionSet::ALL
+                || share.contains(StreamHash::of(&event.stream).partition()))
+            && (event.is_erasure()
+                || self.feed.filter.as_ref().is_none_or(|filter| filter.matches(event)))
+    }
+
+    /// The events one by one, where this group's members settle each.
+    fn singles<'a>(&self, events: impl Iterator<Item = &'a RecordedEvent>) -> Option<Rc<Singles>> {
+        match self.feed.ack {
+            AckMode::None => None,
+            AckMode::Each { .. } => Some(Rc::new(Singles::new(events.cloned().collect()))),
+        }
     }
 
     /// The only types that can pass, so that the store need not read others; empty means any.
     fn types(&self) -> Vec<EventType> {
         let only = self.feed.filter.as_ref().and_then(|filter| filter.only_types());
+        let Some(only) = only else { return Vec::new() };
         // A type that is not a name can be no event's: the filter itself refuses all events then.
-        only.into_iter().flatten().filter_map(|name| EventType::recorded(name).ok()).collect()
+        let names = only.into_iter().chain([ERASED_TYPE]);
+        names.filter_map(|name| EventType::recorded(name).ok()).collect()
     }
 
     /// How long an event may wait for others.
@@ -66,7 +86,11 @@ impl GroupKey {
     /// Most events in one frame.
     fn frame_events_max(&self) -> usize {
         let wish = self.feed.batch.max_events.map_or(usize::MAX, |max| max.get() as usize);
-        wish.min(FRAME_EVENTS_MAX)
+        let window = match self.feed.ack {
+            AckMode::None => usize::MAX,
+            AckMode::Each { frame_events_max } => frame_events_max.get() as usize,
+        };
+        wish.min(window).min(FRAME_EVENTS_MAX)
     }
 }
 
@@ -119,6 +143,8 @@ pub(crate) struct Held {
 pub(crate) struct Hub<M> {
     /// The life of the log that all of this is of.
     generation: Generation,
+    /// What was thrown away last.
+    purge: Purge,
     /// Everything through this position was looked at.
     last: GlobalPosition,
     groups: Slab<Group<M>>,
@@ -144,6 +170,7 @@ impl<M: Member> Hub<M> {
     ) -> Self {
         Self {
             generation,
+            purge: Purge::default(),
             last,
             groups: Slab::new(),
             by_key: HashMap::new(),
@@ -177,6 +204,7 @@ impl<M: Member> Hub<M> {
                 self.serials += 1;
                 let query = Arc::new(Query {
                     generation: self.generation,
+                    purges: self.purge.count,
                     target: answers::target(&key.feed.target),
                     types: key.types(),
                 });
@@ -264,7 +292,8 @@ impl<M: Member> Hub<M> {
             self.skip_to(first.position.previous());
         }
         self.last = last.position;
-        if self.interest.is_empty() {
+        let skipped = Plant::SkippedBatch.is_active() && last.position.get() % 64 == 0;
+        if self.interest.is_empty() || skipped {
             return Vec::new();
         }
 
@@ -343,18 +372,24 @@ impl<M: Member> Hub<M> {
         let mut rest = wanted;
         while !rest.is_empty() {
             let (frame, taken) = self.encoder.frame(&group.key, events, rest);
-            self.log_bytes += frame.len();
+            let of_frame = rest[..taken].iter().map(|index| &events[*index as usize]);
             self.metrics.encoded_bytes.fetch_add(frame.len() as u64, Relaxed);
-            self.metrics.shared_log_bytes.fetch_add(frame.len() as i64, Relaxed);
             self.ages.push_back((id, group.serial));
-            group.log.push(Entry {
+            let entry = Entry {
                 first: events[rest[0] as usize].position,
                 last: events[rest[taken - 1] as usize].position,
                 events: taken as u32,
                 committed_at,
                 frame,
-            });
+                singles: group.key.singles(of_frame),
+            };
+            self.log_bytes += entry.bytes();
+            self.metrics.shared_log_bytes.fetch_add(entry.bytes() as i64, Relaxed);
+            group.log.push(entry);
             rest = &rest[taken..];
+        }
+        if Plant::LostWakeUp.is_active() && events[0].position.get() % 5 == 0 {
+            return;
         }
         for (_, member) in &group.members {
             member.wake();
@@ -379,6 +414,36 @@ impl<M: Member> Hub<M> {
         }
         self.ages.clear();
         self.freed(freed);
+    }
+
+    /// How often what was kept was thrown away.
+    pub(crate) fn purges(&self) -> u64 {
+        self.purge.count
+    }
+
+    /// Throws away the frames of events that were erased or removed meanwhile; whoever had not got
+    /// past them reads the store. Returns whether there was anything to do.
+    pub(crate) fn purge(&mut self, purge: Purge) -> bool {
+        if purge == self.purge {
+            return false;
+        }
+        self.purge = purge;
+        let mut freed = 0;
+        for (_, group) in &mut self.groups {
+            group.query = Arc::new(Query { purges: purge.count, ..(*group.query).clone() });
+            let mut stale = group.log.forget(purge.through);
+            if group.held.first().is_some_and(|event| event.position <= purge.through) {
+                self.metrics.held_events.fetch_sub(group.held.len() as i64, Relaxed);
+                group.held.clear();
+                stale += group.log.restart(self.last).1;
+            }
+            freed += stale;
+            for (_, member) in &group.members {
+                member.wake();
+            }
+        }
+        self.freed(freed);
+        true
     }
 
     /// Begins another life of the log, in which everything through `head` was looked at. Everybody
@@ -477,35 +542,39 @@ pub(crate) fn encode_page<'a>(
     events: impl Iterator<Item = &'a RecordedEvent>,
 ) -> Vec<Entry> {
     let mut entries = Vec::new();
-    let mut fragments: Vec<Bytes> = Vec::new();
-    let (mut bytes, mut first, mut last) = (0, GlobalPosition::START, GlobalPosition::START);
-    let mut finish = |fragments: &mut Vec<Bytes>, bytes: &mut usize, first, last| {
-        if fragments.is_empty() {
-            return;
-        }
-        let mut out = BytesMut::with_capacity(*bytes + fragments.len() + 64);
-        json::encode_events_frame(key.sub, fragments, &mut out);
-        let events = fragments.len() as u32;
-        entries.push(Entry { first, last, events, committed_at: None, frame: out.freeze() });
-        fragments.clear();
-        *bytes = 0;
-    };
+    let mut at_hand: Vec<(&RecordedEvent, Bytes)> = Vec::new();
+    let mut bytes = 0;
     let mut buffer = BytesMut::new();
     for event in events {
         json::encode_event(event, &mut buffer);
         let fragment = buffer.split().freeze();
-        if fragments.is_empty() {
-            first = event.position;
-        }
-        last = event.position;
         bytes += fragment.len();
-        fragments.push(fragment);
-        if fragments.len() == key.frame_events_max() || bytes >= FRAME_BYTES {
-            finish(&mut fragments, &mut bytes, first, last);
+        at_hand.push((event, fragment));
+        if at_hand.len() == key.frame_events_max() || bytes >= FRAME_BYTES {
+            entries.extend(page_entry(key, &at_hand));
+            at_hand.clear();
+            bytes = 0;
         }
     }
-    finish(&mut fragments, &mut bytes, first, last);
+    entries.extend(page_entry(key, &at_hand));
     entries
+}
+
+/// One frame of a page; none where there are no events.
+fn page_entry(key: &GroupKey, events: &[(&RecordedEvent, Bytes)]) -> Option<Entry> {
+    let ((first, _), (last, _)) = (events.first()?, events.last()?);
+    let fragments: Vec<&Bytes> = events.iter().map(|(_, fragment)| fragment).collect();
+    let bytes: usize = fragments.iter().map(|fragment| fragment.len()).sum();
+    let mut out = BytesMut::with_capacity(bytes + fragments.len() + 64);
+    json::encode_events_frame(key.sub, &fragments, &mut out);
+    Some(Entry {
+        first: first.position,
+        last: last.position,
+        events: events.len() as u32,
+        committed_at: None,
+        frame: out.freeze(),
+        singles: key.singles(events.iter().map(|(event, _)| *event)),
+    })
 }
 
 #[cfg(test)]

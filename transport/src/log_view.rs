@@ -1,4 +1,5 @@
-//! What this node knows of the log: which life of it, how far it goes, and what epochs it has.
+//! What this node knows of the log: which life of it, how far it goes, what epochs it has, and what
+//! was removed from it.
 //!
 //! The [broadcaster](crate::broadcaster) alone changes it. It tells the workers in the order of the
 //! log's events; whoever else wants to know looks at the [`SharedView`].
@@ -8,13 +9,30 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
-use tidewire_eventstore::{GlobalPosition, LogEpoch};
+use tidewire_eventstore::{GlobalPosition, LogEpoch, LogHead, Removals};
 use tidewire_protocol::Epoch;
 
 /// Counts the lives of the log that this node has seen: it rises whenever the log's epochs change.
 /// What was read in one life says nothing about another.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Generation(u64);
+
+/// What was kept of the log's events has to be thrown away, again and again: after each erasure, and
+/// after events were removed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Purge {
+    /// How often: it rises. What was read before the last time is of no use any more.
+    pub(crate) count: u64,
+    /// Frames of events up to and including this position are stale; later ones are not.
+    pub(crate) through: GlobalPosition,
+}
+
+impl Purge {
+    /// The next one.
+    fn next(self, through: GlobalPosition) -> Self {
+        Self { count: self.count + 1, through: self.through.max(through) }
+    }
+}
 
 /// The log at one moment.
 #[derive(Debug, Clone)]
@@ -24,18 +42,41 @@ pub(crate) struct LogView {
     pub(crate) head: GlobalPosition,
     /// Oldest first.
     pub(crate) epochs: Arc<[Epoch]>,
+    pub(crate) removals: Removals,
+    pub(crate) purge: Purge,
 }
 
 impl LogView {
     /// The log as it was found at the start.
-    pub(crate) fn first(head: GlobalPosition, epochs: &[LogEpoch]) -> Self {
-        Self { generation: Generation::default(), head, epochs: on_the_wire(epochs) }
+    pub(crate) fn first(head: &LogHead) -> Self {
+        Self {
+            generation: Generation::default(),
+            head: head.position,
+            epochs: on_the_wire(&head.epochs),
+            removals: head.removals,
+            purge: Purge::default(),
+        }
     }
 
     /// The next life, in which everything up to `head` was passed on.
     pub(crate) fn next(&self, head: GlobalPosition, epochs: &[LogEpoch]) -> Self {
         let generation = Generation(self.generation.0 + 1);
-        Self { generation, head, epochs: on_the_wire(epochs) }
+        Self { generation, head, epochs: on_the_wire(epochs), ..self.clone() }
+    }
+
+    /// Learns that the payload of the event at `position` was erased.
+    pub(crate) fn erased(&mut self, position: GlobalPosition) {
+        self.purge = self.purge.next(position);
+    }
+
+    /// Learns what was removed. Returns whether that is news.
+    pub(crate) fn removed(&mut self, removals: Removals) -> bool {
+        let is_news = removals != self.removals;
+        if is_news {
+            self.removals = removals;
+            self.purge = self.purge.next(removals.through);
+        }
+        is_news
     }
 }
 
@@ -50,7 +91,8 @@ fn on_the_wire(epochs: &[LogEpoch]) -> Arc<[Epoch]> {
 #[derive(Debug)]
 pub(crate) struct SharedView {
     head: AtomicU64,
-    life: Mutex<(Generation, Arc<[Epoch]>)>,
+    /// Everything but the head.
+    rest: Mutex<LogView>,
     following: AtomicBool,
 }
 
@@ -58,7 +100,7 @@ impl SharedView {
     pub(crate) fn new(view: &LogView) -> Self {
         Self {
             head: AtomicU64::new(view.head.get()),
-            life: Mutex::new((view.generation, view.epochs.clone())),
+            rest: Mutex::new(view.clone()),
             following: AtomicBool::new(true),
         }
     }
@@ -75,8 +117,8 @@ impl SharedView {
 
     /// The view. Its head is never that of an earlier life.
     pub(crate) fn get(&self) -> LogView {
-        let (generation, epochs) = self.life.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        LogView { generation, head: self.head(), epochs }
+        let rest = self.rest.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        LogView { head: self.head(), ..rest }
     }
 
     /// Notes that everything up to `head` was passed on.
@@ -84,12 +126,11 @@ impl SharedView {
         self.head.store(head.get(), Ordering::Release);
     }
 
-    /// Notes that the log begins another life.
-    pub(crate) fn begin(&self, view: &LogView) {
+    /// Notes that the log begins another life, or that something was removed.
+    pub(crate) fn replace(&self, view: &LogView) {
         // In this order: see `get`.
         self.advance(view.head);
-        *self.life.lock().unwrap_or_else(PoisonError::into_inner) =
-            (view.generation, view.epochs.clone());
+        *self.rest.lock().unwrap_or_else(PoisonError::into_inner) = view.clone();
     }
 
     /// Whether anybody still follows the log.

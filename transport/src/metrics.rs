@@ -26,7 +26,9 @@ use tidewire_protocol::CloseCode;
 
 use worker::{LATENCY_BOUNDS, Workers};
 
-pub(crate) use worker::WorkerMetrics;
+use crate::{commands::CommandMetrics, consumers::ConsumerMetrics};
+
+pub(crate) use worker::{LatencyHistogram, WorkerMetrics};
 
 /// What the catch-up scheduler counts.
 #[derive(Debug, Default)]
@@ -45,11 +47,17 @@ pub(crate) struct CatchUpMetrics {
 pub(crate) struct Metrics {
     workers: Mutex<Workers>,
     pub(crate) catch_up: Arc<CatchUpMetrics>,
+    pub(crate) consumers: Arc<ConsumerMetrics>,
+    pub(crate) commands: Arc<CommandMetrics>,
     closes: Mutex<BTreeMap<Option<CloseCode>, u64>>,
     pub(crate) handshakes_refused: AtomicU64,
+    pub(crate) sessions_refused: AtomicU64,
     pub(crate) broadcasts_refused: AtomicU64,
     pub(crate) broadcast_retries: AtomicU64,
     pub(crate) fetches_refused: AtomicU64,
+    pub(crate) events_removed: AtomicU64,
+    pub(crate) events_erased: AtomicU64,
+    pub(crate) removed_bytes: AtomicU64,
     store: Arc<dyn EventStore>,
 }
 
@@ -64,11 +72,17 @@ impl Metrics {
         Arc::new(Self {
             workers: Mutex::default(),
             catch_up: Arc::default(),
+            consumers: Arc::default(),
+            commands: Arc::default(),
             closes: Mutex::default(),
             handshakes_refused: AtomicU64::new(0),
+            sessions_refused: AtomicU64::new(0),
             broadcasts_refused: AtomicU64::new(0),
             broadcast_retries: AtomicU64::new(0),
             fetches_refused: AtomicU64::new(0),
+            events_removed: AtomicU64::new(0),
+            events_erased: AtomicU64::new(0),
+            removed_bytes: AtomicU64::new(0),
             store,
         })
     }
@@ -171,19 +185,57 @@ impl Collector for Scrape {
                 "Catch-up pages being read or waiting for it",
                 m.catch_up.waiting_pages.load(Relaxed) as i64,
             ),
+            (
+                "tidewire_consumers_held",
+                "Consumers, and shares of groups, that sessions of this node hold",
+                m.consumers.held.load(Relaxed),
+            ),
+            (
+                "tidewire_unsent_bytes",
+                "Bytes that wait in sessions for sockets to take them",
+                m.sum_gauge(|w| &w.unsent_bytes),
+            ),
+            (
+                "tidewire_commands_running",
+                "Commands being carried out",
+                m.commands.running.load(Relaxed),
+            ),
+            (
+                "tidewire_commands_waiting",
+                "Commands waiting for others",
+                m.commands.waiting.load(Relaxed),
+            ),
             ("tidewire_head_position", "The last position looked at", self.head as i64),
             ("tidewire_append_queue_requests", "Appends waiting", stats.queued_requests as i64),
             ("tidewire_append_queue_bytes", "Bytes of appends waiting", stats.queued_bytes as i64),
+            (
+                "tidewire_outbox_waiting_calls",
+                "Calls in the outbox that could not be moved at once",
+                i64::try_from(stats.outbox_waiting_calls).unwrap_or(i64::MAX),
+            ),
         ] {
             let gauge = ConstGauge::new(value);
             let metric = to.encode_descriptor(name, help, None, MetricType::Gauge)?;
             gauge.encode(metric)?;
         }
+        let oldest = ConstGauge::new(stats.outbox_oldest_age.as_secs_f64());
+        let metric = to.encode_descriptor(
+            "tidewire_outbox_oldest_seconds",
+            "How long the oldest of them had waited",
+            None,
+            MetricType::Gauge,
+        )?;
+        oldest.encode(metric)?;
 
         for (name, help, value) in [
             ("tidewire_sessions_opened", "Sessions opened", m.sum(|w| &w.sessions_total)),
             ("tidewire_events_appended", "Events appended by this process", stats.events),
             ("tidewire_append_groups", "Groups committed", stats.groups),
+            (
+                "tidewire_outbox_events_moved",
+                "Events moved from the outbox into the log by this process",
+                stats.outbox_moved_events,
+            ),
             ("tidewire_appends", "Appends answered by the database", stats.appends),
             (
                 "tidewire_appends_overloaded",
@@ -229,6 +281,42 @@ impl Collector for Scrape {
                 m.catch_up.reads.load(Relaxed),
             ),
             (
+                "tidewire_windows_filled",
+                "Times that a subscription stopped because its window was full",
+                m.sum(|w| &w.windows_filled),
+            ),
+            ("tidewire_consumer_claims", "Claims that succeeded", m.consumers.claims.load(Relaxed)),
+            (
+                "tidewire_consumer_claims_refused",
+                "Claims refused because too many were waiting",
+                m.consumers.claims_refused.load(Relaxed),
+            ),
+            (
+                "tidewire_consumer_checkpoints",
+                "Checkpoints written, one a consumer or partition",
+                m.consumers.checkpoints.load(Relaxed),
+            ),
+            (
+                "tidewire_consumer_saves_failed",
+                "Writes of checkpoints that failed and were tried again",
+                m.consumers.saves_failed.load(Relaxed),
+            ),
+            (
+                "tidewire_consumers_taken",
+                "Holders that lost their consumer to another session",
+                m.consumers.taken.load(Relaxed),
+            ),
+            (
+                "tidewire_consumer_rebalances",
+                "Times that a group's member was told that the shares have changed",
+                m.consumers.rebalances.load(Relaxed),
+            ),
+            (
+                "tidewire_sessions_refused",
+                "Handshakes refused because the node had all its sessions",
+                m.sessions_refused.load(Relaxed),
+            ),
+            (
                 "tidewire_handshakes_refused",
                 "WebSocket handshakes refused",
                 m.handshakes_refused.load(Relaxed),
@@ -248,6 +336,26 @@ impl Collector for Scrape {
                 "Reads refused because too many were waiting",
                 m.fetches_refused.load(Relaxed),
             ),
+            (
+                "tidewire_command_reruns",
+                "Times a command's handler was run again because its stream had moved on",
+                m.commands.reruns.load(Relaxed),
+            ),
+            (
+                "tidewire_events_removed",
+                "Events removed by this process",
+                m.events_removed.load(Relaxed),
+            ),
+            (
+                "tidewire_events_erased",
+                "Events whose payload was erased by this process",
+                m.events_erased.load(Relaxed),
+            ),
+            (
+                "tidewire_removed_bytes",
+                "Bytes of payload and metadata removed or erased by this process",
+                m.removed_bytes.load(Relaxed),
+            ),
         ] {
             let counter = ConstCounter::new(value);
             let metric = to.encode_descriptor(name, help, None, MetricType::Counter)?;
@@ -266,7 +374,32 @@ impl Collector for Scrape {
             ConstCounter::new(*count).encode(metric.encode_family(&labels)?)?;
         }
 
-        self.encode_latency(&mut to)?;
+        let mut metric = to.encode_descriptor(
+            "tidewire_commands",
+            "Commands answered, by outcome",
+            None,
+            MetricType::Counter,
+        )?;
+        for (outcome, count) in m.commands.outcomes() {
+            let labels = [("outcome", outcome)];
+            ConstCounter::new(count).encode(metric.encode_family(&labels)?)?;
+        }
+
+        let workers = m.workers();
+        let histograms: Vec<_> = workers.iter().map(|w| &w.commit_to_socket).collect();
+        encode_latency(
+            "tidewire_commit_to_socket",
+            "From a commit of this process to handing the event to a socket",
+            &histograms,
+            &mut to,
+        )?;
+        drop(workers);
+        encode_latency(
+            "tidewire_command_duration",
+            "From a command's arrival to its answer",
+            &[&m.commands.duration],
+            &mut to,
+        )?;
         for (name, help, unit, histogram, scale) in [
             (
                 "tidewire_append_latency",
@@ -292,26 +425,23 @@ impl Collector for Scrape {
     }
 }
 
-impl Scrape {
-    fn encode_latency(&self, to: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let workers = self.metrics.workers();
-        let bounds = LATENCY_BOUNDS.iter().copied().chain([f64::MAX]);
-        let buckets: Vec<(f64, u64)> = bounds
-            .enumerate()
-            .map(|(bucket, bound)| {
-                let of = |w: &WorkerMetrics| w.commit_to_socket.buckets[bucket].load(Relaxed);
-                (bound, workers.iter().map(of).sum())
-            })
-            .collect();
-        let sum = |w: &WorkerMetrics| w.commit_to_socket.sum_micros.load(Relaxed);
-        let micros: u64 = workers.iter().map(sum).sum();
-        let count = buckets.iter().map(|(_, count)| count).sum();
-        to.encode_descriptor(
-            "tidewire_commit_to_socket",
-            "From a commit of this process to handing the event to a socket",
-            Some(&Unit::Seconds),
-            MetricType::Histogram,
-        )?
+/// Encodes the sum of `histograms`.
+fn encode_latency(
+    name: &str,
+    help: &str,
+    histograms: &[&LatencyHistogram],
+    to: &mut DescriptorEncoder<'_>,
+) -> Result<(), fmt::Error> {
+    let bounds = LATENCY_BOUNDS.iter().copied().chain([f64::MAX]);
+    let buckets: Vec<(f64, u64)> = bounds
+        .enumerate()
+        .map(|(bucket, bound)| {
+            let of = |histogram: &&LatencyHistogram| histogram.buckets[bucket].load(Relaxed);
+            (bound, histograms.iter().map(of).sum())
+        })
+        .collect();
+    let micros: u64 = histograms.iter().map(|histogram| histogram.sum_micros.load(Relaxed)).sum();
+    let count = buckets.iter().map(|(_, count)| count).sum();
+    to.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Histogram)?
         .encode_histogram::<NoLabelSet>(micros as f64 / 1e6, count, &buckets, None)
-    }
 }

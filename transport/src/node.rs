@@ -9,17 +9,30 @@ use std::{
 };
 
 use actix::Addr;
-use tidewire_eventstore::{EventStore, GlobalPosition, Page, Read, ReadError};
-use tidewire_protocol::{Auth, SessionConfig, session::Limits};
+use tidewire_eventstore::{
+    ConsumerError, ConsumerStore, EventStore, GlobalPosition, Page, Read, ReadError, ReadStart,
+    RecordedEvent, Revision, Target,
+};
+use tidewire_protocol::{Auth, DeliveryConfig, SessionConfig, session::Limits};
 use tokio::{
     runtime::Handle,
     sync::{Semaphore, oneshot},
 };
 
 use crate::{
-    Config, broadcaster::Broadcaster, catch_up::CatchUp, dispatcher::Dispatcher,
-    log_view::SharedView, metrics::Metrics,
+    Config,
+    broadcaster::Broadcaster,
+    catch_up::CatchUp,
+    commands::{Commands, Registry},
+    consumers::Consumers,
+    dispatcher::Dispatcher,
+    log_view::SharedView,
+    metrics::Metrics,
+    retention::Remover,
 };
+
+/// The longest that an event waits to be settled, however many attempts it has had.
+const ACK_TIMEOUT_MAX: Duration = Duration::from_secs(60);
 
 /// One process.
 pub(crate) struct Node {
@@ -34,6 +47,9 @@ pub(crate) struct Node {
     pub(crate) broadcaster: Addr<Broadcaster>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) fetches: Fetches,
+    pub(crate) consumers: Arc<Consumers>,
+    pub(crate) commands: Commands,
+    pub(crate) remover: Remover,
     /// What the broadcaster knows of the log.
     pub(crate) log: Arc<SharedView>,
     draining: AtomicBool,
@@ -43,6 +59,9 @@ pub(crate) struct Node {
 
 impl Node {
     #[expect(clippy::too_many_arguments, reason = "called once, by the builder")]
+    /// # Errors
+    ///
+    /// Where the operating system grants no threads.
     pub(crate) fn new(
         config: Config,
         token: Option<String>,
@@ -52,10 +71,20 @@ impl Node {
         broadcaster: Addr<Broadcaster>,
         metrics: Arc<Metrics>,
         log: Arc<SharedView>,
-    ) -> Self {
+        consumers: Arc<Consumers>,
+        registry: Registry,
+    ) -> std::io::Result<Self> {
         let session = Arc::new(session_config(&config, token));
         let fetches = Fetches::new(config.fetch_reads_max, config.fetch_queue_max);
-        Self {
+        let commands = Commands::new(
+            registry,
+            &config,
+            store.clone(),
+            runtime.clone(),
+            fetches.reads.clone(),
+            metrics.commands.clone(),
+        )?;
+        Ok(Self {
             name: config.node.clone(),
             config,
             session,
@@ -65,11 +94,14 @@ impl Node {
             broadcaster,
             metrics,
             fetches,
+            consumers,
+            commands,
+            remover: Remover::default(),
             log,
             draining: AtomicBool::new(false),
             dispatchers: Mutex::default(),
             sessions: AtomicUsize::new(0),
-        }
+        })
     }
 
     /// Whether the log is followed, so that sessions are given what is appended.
@@ -118,12 +150,13 @@ impl Node {
         self.sessions.load(Ordering::Acquire)
     }
 
-    /// Reads a page for a client that asked for one, on the database's runtime.
+    /// Reads a page for a client that asked for one, on the database's runtime. Where nothing but
+    /// removed events is in it, a few pages after it, too.
     ///
     /// # Errors
     ///
     /// [`FetchError::Overloaded`] where too many such reads are waiting, else what the store says.
-    pub(crate) async fn fetch(&self, read: Read) -> Result<Page, FetchError> {
+    pub(crate) async fn fetch(&self, mut read: Read) -> Result<Fetched, FetchError> {
         let Some(waiting) = self.fetches.wait() else {
             self.metrics.fetches_refused.fetch_add(1, Ordering::Relaxed);
             return Err(FetchError::Overloaded);
@@ -132,10 +165,47 @@ impl Node {
         self.on_runtime(async move {
             let _waiting = waiting;
             let _turn = reads.acquire().await.expect("the semaphore is never closed");
-            store.read(read).await.map_err(FetchError::Store)
+            for _ in 1..FETCH_PAGES_MAX {
+                let fetched = Fetched::from(store.read(read.clone()).await?);
+                match fetched.next {
+                    Some((position, _)) if fetched.events.is_empty() => {
+                        read.from = ReadStart::Position(position);
+                    }
+                    _ => return Ok(fetched),
+                }
+            }
+            Ok(store.read(read).await?.into())
         })
         .await
         .unwrap_or(Err(FetchError::Store(ReadError::Unavailable)))
+    }
+
+    /// Asks the store something about consumers for a client, on the database's runtime, within the
+    /// bounds of the reads that clients ask for.
+    ///
+    /// # Errors
+    ///
+    /// [`AskError::Overloaded`] where too much is waiting, else what the store says.
+    pub(crate) async fn ask<T, F>(
+        &self,
+        question: impl FnOnce(Arc<dyn ConsumerStore>) -> F + Send + 'static,
+    ) -> Result<T, AskError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, ConsumerError>> + Send,
+    {
+        let Some(waiting) = self.fetches.wait() else {
+            self.metrics.fetches_refused.fetch_add(1, Ordering::Relaxed);
+            return Err(AskError::Overloaded);
+        };
+        let (consumers, reads) = (self.store.consumers(), self.fetches.reads.clone());
+        self.on_runtime(async move {
+            let _waiting = waiting;
+            let _turn = reads.acquire().await.expect("the semaphore is never closed");
+            question(consumers).await.map_err(AskError::Consumer)
+        })
+        .await
+        .unwrap_or(Err(AskError::Consumer(ReadError::Unavailable.into())))
     }
 
     /// Asks the store for its head, on the database's runtime.
@@ -149,7 +219,24 @@ impl Node {
         .unwrap_or(Err(ReadError::Unavailable))
     }
 
-    async fn on_runtime<T: Send + 'static>(
+    /// Asks the store where whoever has seen `target` through `after` has to begin instead, if
+    /// they have missed what was removed; on the database's runtime.
+    pub(crate) async fn retained_after(
+        &self,
+        target: Target,
+        after: GlobalPosition,
+    ) -> Result<Option<GlobalPosition>, ReadError> {
+        let store = self.store.clone();
+        self.on_runtime(async move {
+            let found = store.retained_after(target, after);
+            let found = tokio::time::timeout(Duration::from_secs(5), found).await;
+            found.unwrap_or(Err(ReadError::Unavailable))
+        })
+        .await
+        .unwrap_or(Err(ReadError::Unavailable))
+    }
+
+    pub(crate) async fn on_runtime<T: Send + 'static>(
         &self,
         work: impl Future<Output = T> + Send + 'static,
     ) -> Option<T> {
@@ -161,6 +248,28 @@ impl Node {
     }
 }
 
+/// Pages that are read for a client that asked for one, at most: those that hold nothing are
+/// passed over.
+const FETCH_PAGES_MAX: usize = 16;
+
+/// A page for a client: without the events that were removed.
+#[derive(Debug)]
+pub(crate) struct Fetched {
+    pub(crate) events: Vec<RecordedEvent>,
+    /// Where the next page goes on, exclusive, if there may be more.
+    pub(crate) next: Option<(GlobalPosition, Revision)>,
+    pub(crate) head: GlobalPosition,
+}
+
+impl From<Page> for Fetched {
+    fn from(page: Page) -> Self {
+        let Page { mut events, head, more } = page;
+        let next = events.last().filter(|_| more).map(|last| (last.position, last.revision));
+        events.retain(|event| !event.is_removed());
+        Self { events, next, head }
+    }
+}
+
 /// Why a page was not read for a client.
 #[derive(Debug)]
 pub(crate) enum FetchError {
@@ -168,6 +277,21 @@ pub(crate) enum FetchError {
     Overloaded,
     /// The store could not.
     Store(ReadError),
+}
+
+impl From<ReadError> for FetchError {
+    fn from(error: ReadError) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// Why a question about consumers was not answered.
+#[derive(Debug)]
+pub(crate) enum AskError {
+    /// Too much is waiting.
+    Overloaded,
+    /// The store refused, or could not.
+    Consumer(ConsumerError),
 }
 
 /// Bounds the reads that clients ask for: a few at once, some waiting.
@@ -198,6 +322,7 @@ fn session_config(config: &Config, token: Option<String>) -> SessionConfig {
             opening_message_bytes: config.opening_message_bytes_max,
             subscriptions: config.subscriptions_max,
             requests: config.requests_max,
+            window: config.window_max,
             ..Limits::default()
         },
         hello_timeout: config.hello_timeout,
@@ -205,6 +330,13 @@ fn session_config(config: &Config, token: Option<String>) -> SessionConfig {
         pong_timeout: config.pong_timeout,
         progress_timeout: config.progress_timeout,
         heartbeat_interval: config.heartbeat_interval,
+        delivery: DeliveryConfig {
+            ack_timeout: config.ack_timeout,
+            ack_timeout_max: ACK_TIMEOUT_MAX.max(config.ack_timeout),
+            max_attempts: config.attempts_max,
+            save_interval: config.checkpoint_interval,
+            ..DeliveryConfig::default()
+        },
         // A session's own share of the drain: what is left is for its Close frame.
         drain_timeout: config.drain_timeout / 2,
         ..SessionConfig::default()

@@ -37,8 +37,13 @@ impl EncodedPage {
     pub(crate) fn new(key: &GroupKey, raw: Arc<CatchUpPage>) -> Self {
         let frames = encode_page(key, raw.events.iter().filter(|event| key.lets_through(event)));
         // A page keeps what it was made of alive, too.
-        let bytes = raw.bytes + frames.iter().map(|entry| entry.frame.len()).sum::<usize>();
+        let bytes = raw.bytes + frames.iter().map(Entry::bytes).sum::<usize>();
         Self { frames, scanned: raw.scanned, full: raw.full, bytes, raw }
+    }
+
+    /// What was kept had been thrown away so often before this page was read.
+    pub(crate) fn purges(&self) -> u64 {
+        self.raw.purges
     }
 
     /// Whether the page ends short of where the next aligned page begins.
@@ -201,7 +206,7 @@ impl<M: Member> PageShelf<M> {
         self.metrics.encoded_page_bytes.store(self.bytes as i64, Relaxed);
     }
 
-    /// Lets go of every page.
+    /// Lets go of every page. Those that are being read are still handed to whoever waits for them.
     pub(crate) fn clear(&mut self) {
         self.slots.clear();
         self.order.clear();
@@ -274,6 +279,7 @@ mod tests {
         let key = GroupKey { feed, sub: Sub::new(1) };
         let query = Arc::new(Query {
             generation: Generation::default(),
+            purges: 0,
             target: tidewire_eventstore::Target::All,
             types: Vec::new(),
         });

@@ -13,10 +13,12 @@ use actix_web::{
     web,
 };
 use futures_util::{Stream, stream::unfold};
+use serde::{Serialize, de::DeserializeOwned};
 use tidewire_eventstore::{EventStore, LogTail, ReadError, TailConfig, TailNews};
 use tokio::{
     runtime::{self, Handle, Runtime},
     sync::mpsc,
+    task::AbortHandle,
     time::{Instant, sleep},
 };
 
@@ -24,11 +26,14 @@ use crate::{
     Config,
     broadcaster::Broadcaster,
     catch_up::CatchUp,
+    commands::{CommandHandler, Registry},
+    consumers::Consumers,
     dispatcher::Drain,
     http,
     log_view::{LogView, SharedView},
     metrics::Metrics,
     node::Node,
+    retention,
     websocket::Connection,
 };
 
@@ -47,12 +52,20 @@ const DRAIN_POLL: Duration = Duration::from_millis(20);
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// The runtime for the database could not be made.
-    #[error("the runtime for the database could not be made: {0}")]
+    /// A runtime, for the database or for commands, could not be made.
+    #[error("a runtime could not be made: {0}")]
     Runtime(#[from] std::io::Error),
     /// A setting is zero that cannot be.
     #[error("the setting `{0}` must not be zero")]
     Config(&'static str),
+    /// A command cannot be registered: its name is none, or it has two handlers.
+    #[error("the command {name:?} {wrong}")]
+    Command {
+        /// The name.
+        name: String,
+        /// What is wrong.
+        wrong: &'static str,
+    },
     /// The log cannot be read.
     #[error("the log cannot be read: {0}")]
     Log(#[from] ReadError),
@@ -107,6 +120,7 @@ pub struct Builder {
     config: Config,
     token: Option<String>,
     runtime: Option<DatabaseRuntime>,
+    commands: Registry,
 }
 
 impl Builder {
@@ -131,6 +145,49 @@ impl Builder {
         self
     }
 
+    /// Has `handler` do what clients ask for under `name`. See [`commands`](crate::commands) for
+    /// what a handler can rely on.
+    ///
+    /// ```no_run
+    /// # use std::sync::Arc;
+    /// use serde::{Deserialize, Serialize};
+    /// use tidewire_transport::{
+    ///     Tidewire,
+    ///     commands::{CommandError, Context, Decision},
+    /// };
+    ///
+    /// #[derive(Deserialize)]
+    /// struct Greet {
+    ///     name: String,
+    /// }
+    ///
+    /// #[derive(Serialize)]
+    /// struct Greeting {
+    ///     text: String,
+    /// }
+    ///
+    /// async fn greet(_: Context, greet: Greet) -> Result<Decision<Greeting>, CommandError> {
+    ///     if greet.name.is_empty() {
+    ///         return Err(CommandError::new("nobody", "there is nobody to greet"));
+    ///     }
+    ///     Ok(Decision::answer(Greeting { text: format!("hello, {}", greet.name) }))
+    /// }
+    ///
+    /// # fn build(store: Arc<dyn tidewire_eventstore::EventStore>) {
+    /// let builder = Tidewire::builder(store).command("greet", greet);
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn command<H, Input, Output>(mut self, name: &str, handler: H) -> Self
+    where
+        H: CommandHandler<Input, Output>,
+        Input: DeserializeOwned + Send + 'static,
+        Output: Serialize + Send + 'static,
+    {
+        self.commands.add(name, handler);
+        self
+    }
+
     /// Reads the log's head and starts following the log. Has to be called inside an Actix system
     /// (`#[actix_web::main]`).
     ///
@@ -138,8 +195,9 @@ impl Builder {
     ///
     /// [`StartError`] where the log cannot be read, or a setting cannot work.
     pub async fn start(self) -> Result<Tidewire, StartError> {
-        let Self { store, config, token, runtime } = self;
+        let Self { store, config, token, runtime, mut commands } = self;
         config.check().map_err(StartError::Config)?;
+        commands.check().map_err(|(name, wrong)| StartError::Command { name, wrong })?;
         let runtime = match runtime {
             Some(runtime) => runtime,
             None => DatabaseRuntime::new(config.database_threads)?,
@@ -151,7 +209,7 @@ impl Builder {
         };
 
         let metrics = Metrics::new(store.clone());
-        let log = LogView::first(found.position, &found.epochs);
+        let log = LogView::first(&found);
         let shared = Arc::new(SharedView::new(&log));
         let mut tail = TailConfig::default();
         tail.head_poll = config.head_poll;
@@ -173,17 +231,27 @@ impl Builder {
             config.page_cache_bytes_max,
             metrics.catch_up.clone(),
         );
+        let (consumers, keeping) = Consumers::start(
+            store.consumers(),
+            &handle,
+            config.node.clone(),
+            metrics.consumers.clone(),
+        );
         let node = Arc::new(Node::new(
             config,
             token,
             store,
-            handle,
+            handle.clone(),
             catch_up,
             broadcaster,
             metrics,
             shared.clone(),
-        ));
-        let following = Following { arbiter, shared, runtime };
+            consumers,
+            commands,
+        )?);
+        let retention = (!node.config.retention.is_empty())
+            .then(|| handle.spawn(retention::keep(node.clone())).abort_handle());
+        let following = Following { arbiter, shared, retention, runtime, keeping };
         Ok(Tidewire { node: web::Data::from(node), following: Arc::new(following) })
     }
 }
@@ -211,12 +279,20 @@ struct Following {
     /// The broadcaster's.
     arbiter: ArbiterHandle,
     shared: Arc<SharedView>,
+    /// Follows the retention policies, where there are any.
+    retention: Option<AbortHandle>,
     runtime: DatabaseRuntime,
+    /// The task that saves what consumers have come to.
+    keeping: AbortHandle,
 }
 
 impl Following {
-    /// Lets the broadcaster go, and its thread.
+    /// Lets the broadcaster go, and its thread; what saves checkpoints, and what removes by itself.
     fn stop(&self) {
+        self.keeping.abort();
+        if let Some(retention) = &self.retention {
+            retention.abort();
+        }
         self.shared.stop_following();
         self.arbiter.stop();
     }
@@ -250,10 +326,12 @@ pub struct Tidewire {
 impl Tidewire {
     /// Begins to make a transport over `store`.
     pub fn builder(store: Arc<dyn EventStore>) -> Builder {
-        Builder { store, config: Config::default(), token: None, runtime: None }
+        let (config, commands) = (Config::default(), Registry::default());
+        Builder { store, config, token: None, runtime: None, commands }
     }
 
-    /// `/ws`, `/streams/{stream}`, `/events`, `/healthz`, `/readyz`, `/metrics` and `/sessions`,
+    /// `/ws`, `/streams/{stream}`, `/commands/{name}`, `/events`, `/events/{position}`,
+    /// `/categories/{category}/retention`, `/healthz`, `/readyz`, `/metrics` and `/sessions`,
     /// below no prefix. What an application registers after it, it does not see: register it last,
     /// or put it below a prefix, as in `web::scope("/log").service(tidewire.scope())`.
     pub fn scope(&self) -> Scope {
@@ -278,8 +356,8 @@ impl Tidewire {
     }
 
     /// Says goodbye to every session, with a delay after which to come back that is spread over
-    /// [`Config::drain_spread`], takes no new ones, and waits until all have left, at most
-    /// [`Config::drain_timeout`]. Returns how many had not. Then the log is not followed any more.
+    /// [`Config::drain_spread`], takes no new ones, and waits until all have left and
+    /// the checkpoints of consumers are written, each at most [`Config::drain_timeout`]. Returns how many had not. Then the log is not followed any more.
     pub async fn drain(&self) -> usize {
         let config = &self.node.config;
         self.node.begin_drain();
@@ -291,6 +369,7 @@ impl Tidewire {
         while self.node.sessions() > 0 && Instant::now() < deadline {
             sleep(DRAIN_POLL).await;
         }
+        self.node.consumers.flush(config.drain_timeout).await;
         self.following.stop();
         self.node.sessions()
     }

@@ -4,6 +4,8 @@
 //! what came and what time it is, and sees to what the session asks of the store. What the client
 //! is sent does not pass through here: the socket's [body](crate::outbound) pulls it.
 
+mod commands;
+
 use std::{
     pin::Pin,
     rc::Rc,
@@ -21,8 +23,11 @@ use tidewire_protocol::{
 };
 use tokio::time::{Sleep, sleep_until};
 
+use commands::CommandQueue;
+
 use crate::{
     answers::{self, append_error, fetch_error, read_error},
+    consumers::Notice,
     session_cell::SessionCell,
 };
 
@@ -30,6 +35,7 @@ use crate::{
 pub(crate) struct SessionActor {
     session: Rc<SessionCell>,
     key: usize,
+    commands: CommandQueue,
 }
 
 impl SessionActor {
@@ -45,12 +51,12 @@ impl SessionActor {
                 open: true,
                 broken: false,
             });
-            Self { session, key }
+            Self { session, key, commands: CommandQueue::default() }
         });
     }
 
     /// Sees to one thing that the session asks for.
-    fn act(&self, output: Output, ctx: &mut Context<Self>) {
+    fn act(&mut self, output: Output, ctx: &mut Context<Self>) {
         let session = self.session.clone();
         let node = session.worker().node().clone();
         match output {
@@ -89,29 +95,63 @@ impl SessionActor {
                 };
                 ctx.spawn(answered.into_actor(self));
             }
-            Output::Command { id, .. } => {
-                let answer = Err(ErrorCode::UnknownCommand.into());
-                session.handle(Input::Answer { id, answer });
+            Output::CheckRemoved { sub, target, after } => {
+                let answered = async move {
+                    let first = node.retained_after(answers::target(&target), after).await;
+                    let first = first.map_err(|error| read_error(&error));
+                    session.handle(Input::RemovedChecked { sub, first });
+                };
+                ctx.spawn(answered.into_actor(self));
             }
-            Output::Claim { sub, .. } => {
-                let claimed = Err(ErrorCode::Unsupported.into());
-                session.handle(Input::Claimed { sub, claimed });
+            Output::Command { id, command } => self.command(id, command, ctx),
+            Output::Claim { sub, claim } => {
+                let member = session.stayed(&claim.consumer.name);
+                let claimed = async move {
+                    let claimed = node.consumers.claim(*claim, member).await;
+                    let Some((member, mut news)) = session.claimed(sub, claimed) else { return };
+                    while let Some(notice) = news.recv().await {
+                        session.news_of(member, |sub| match notice {
+                            Notice::Rebalance => Input::Rebalance { sub },
+                            Notice::Replay(events) => Input::Replay { sub, events },
+                        });
+                    }
+                    session.news_of(member, |sub| Input::Taken { sub });
+                };
+                ctx.spawn(claimed.into_actor(self));
             }
-            Output::Save { sub, .. } => {
-                let saved = Err(ErrorCode::Unavailable.into());
-                session.handle(Input::Saved { sub, saved });
+            Output::Save { sub, progress } => {
+                // Without a member the consumer was released since.
+                let Some(member) = session.member(sub) else { return };
+                let saving = node.consumers.save(member, progress);
+                let saved = async move {
+                    let saved = match saving {
+                        // Without an answer the release has taken the save's place.
+                        Some(saving) => match saving.await {
+                            Ok(saved) => saved,
+                            Err(_) => return,
+                        },
+                        None => Err(ErrorCode::ConsumerTaken.into()),
+                    };
+                    session.news_of(member, |sub| Input::Saved { sub, saved });
+                };
+                ctx.spawn(saved.into_actor(self));
             }
             Output::Read { sub, position } => {
-                let event = Err(ErrorCode::Unavailable.into());
-                session.handle(Input::Read { sub, position, event });
+                let read = async move {
+                    let page = node.fetch(answers::read_one(position)).await;
+                    let event = page
+                        .map(|page| page.events.into_iter().next().map(Box::new))
+                        .map_err(|error| fetch_error(&error));
+                    session.handle(Input::Read { sub, position, event });
+                };
+                ctx.spawn(read.into_actor(self));
             }
-            // Nobody was given a consumer.
-            Output::Release { .. } => {}
             // Performed by the cell itself.
             Output::Send(_)
             | Output::Pong(_)
             | Output::Open { .. }
             | Output::Shut { .. }
+            | Output::Release { .. }
             | Output::Positions
             | Output::RoundTrip(_)
             | Output::Close { .. } => {}

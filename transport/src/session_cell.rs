@@ -18,13 +18,15 @@ use std::{
 };
 
 use bytes::Bytes;
-use tidewire_eventstore::GlobalPosition;
+use tidewire_eventstore::{ConsumerName, GlobalPosition, MemberId};
 use tidewire_protocol::{
-    CloseCode, Epoch, Sub,
+    CloseCode, Epoch, ErrorBody, Progress, Sub,
     session::{Activity, Input, Moment, Output, Session},
 };
+use tokio::sync::mpsc;
 
 use crate::{
+    consumers::{Granted, Notice},
     feed::Feed,
     gather::Gather,
     group::{GroupKey, Member},
@@ -68,6 +70,10 @@ struct State {
     /// The pong that is owed; a later one takes its place.
     pong: Option<Bytes>,
     feeds: Vec<Feed>,
+    /// What the session's consumers are known by in the store.
+    members: Vec<(Sub, MemberId)>,
+    /// Members of groups that are about to claim their new shares.
+    staying: Vec<(ConsumerName, MemberId)>,
     /// Whose turn it is.
     turn: usize,
     actions: VecDeque<Output>,
@@ -78,6 +84,8 @@ struct State {
     progress_at: Instant,
     /// Bytes handed to the socket's body and not known to be accepted by the kernel.
     unsent: usize,
+    /// What the worker's metrics count of what waits for the socket.
+    unsent_counted: usize,
     /// The session is over, with this code: what is queued is written, then the connection ends.
     over: Option<CloseCode>,
     /// The socket itself, to cut it off when it takes nothing more.
@@ -94,6 +102,16 @@ struct State {
 }
 
 impl State {
+    fn take_member(&mut self, sub: Sub) -> Option<MemberId> {
+        let at = self.members.iter().position(|(of, _)| *of == sub)?;
+        Some(self.members.swap_remove(at).1)
+    }
+
+    /// What the session has for its socket that the kernel has not accepted, in bytes.
+    fn unsent_bytes(&self) -> usize {
+        self.unsent + self.rest.len() + self.reply_bytes
+    }
+
     /// Lets go of what will never be written.
     fn drop_unsent(&mut self) {
         self.rest = Bytes::new();
@@ -159,6 +177,8 @@ impl SessionCell {
                 replied: false,
                 pong: None,
                 feeds: Vec::new(),
+                members: Vec::new(),
+                staying: Vec::new(),
                 turn: 0,
                 actions: VecDeque::new(),
                 fetches: VecDeque::new(),
@@ -166,6 +186,7 @@ impl SessionCell {
                 inbound_at: now,
                 progress_at: now,
                 unsent: 0,
+                unsent_counted: 0,
                 over: None,
                 socket,
                 cut_at: None,
@@ -195,6 +216,7 @@ impl SessionCell {
     pub(crate) fn handle(self: &Rc<Self>, input: Input) {
         let mut state = self.state.borrow_mut();
         self.feed(&mut state, input);
+        self.count_unsent(&mut state);
         drop(state);
         self.wake();
         self.wake_actor();
@@ -244,6 +266,53 @@ impl SessionCell {
         self.handle(answer);
     }
 
+    /// Tells the session what its claim of a consumer came to. Returns who holds the consumer, and
+    /// its news, if the session still wants it.
+    pub(crate) fn claimed(
+        self: &Rc<Self>,
+        sub: Sub,
+        claimed: Result<Granted, ErrorBody>,
+    ) -> Option<(MemberId, mpsc::Receiver<Notice>)> {
+        let Granted { member, grant, notices } = match claimed {
+            Ok(granted) => granted,
+            Err(error) => {
+                self.handle(Input::Claimed { sub, claimed: Err(error) });
+                return None;
+            }
+        };
+        self.state.borrow_mut().members.push((sub, member));
+        self.handle(Input::Claimed { sub, claimed: Ok(grant) });
+        let mut state = self.state.borrow_mut();
+        if state.session.is_closed() && state.take_member(sub).is_some() {
+            // A session that is over says nothing more.
+            self.worker.node().consumers.release(member, Progress::default(), true);
+        }
+        state.members.contains(&(sub, member)).then_some((member, notices))
+    }
+
+    /// Tells the session news of a consumer, unless it is not held by `member` any more.
+    pub(crate) fn news_of(self: &Rc<Self>, member: MemberId, news: impl FnOnce(Sub) -> Input) {
+        let state = self.state.borrow();
+        let sub = state.members.iter().find(|(_, own)| *own == member).map(|(sub, _)| *sub);
+        drop(state);
+        if let Some(sub) = sub {
+            self.handle(news(sub));
+        }
+    }
+
+    /// Who the session has been in a group that it claims a share of again.
+    pub(crate) fn stayed(&self, group: &ConsumerName) -> Option<MemberId> {
+        let mut state = self.state.borrow_mut();
+        let at = state.staying.iter().position(|(name, _)| name == group)?;
+        Some(state.staying.swap_remove(at).1)
+    }
+
+    /// Who holds the consumer of a subscription.
+    pub(crate) fn member(&self, sub: Sub) -> Option<MemberId> {
+        let state = self.state.borrow();
+        state.members.iter().find(|(of, _)| *of == sub).map(|(_, member)| *member)
+    }
+
     /// The largest message that the client may send next, in bytes.
     pub(crate) fn message_bytes_max(&self) -> usize {
         self.state.borrow().session.message_bytes_max()
@@ -279,7 +348,7 @@ impl SessionCell {
             let activity = Activity {
                 inbound_at: state.inbound_at,
                 progress_at: state.progress_at,
-                unsent_bytes: state.unsent + state.rest.len() + state.reply_bytes,
+                unsent_bytes: state.unsent_bytes(),
             };
             self.feed(&mut state, Input::Timeout(activity));
         }
@@ -315,7 +384,12 @@ impl SessionCell {
         state.socket = None;
         // Ends the session, so that no answer that is still under way opens a feed again.
         self.feed(&mut state, Input::Gone);
+        for (group, member) in std::mem::take(&mut state.staying) {
+            self.worker.node().consumers.leave(group, member);
+        }
         state.drop_unsent();
+        state.unsent = 0;
+        self.count_unsent(&mut state);
         drop(state);
         self.wake_actor();
     }
@@ -324,11 +398,19 @@ impl SessionCell {
     /// that it was given before (see [`tune`](crate::tune)).
     pub(crate) fn next_chunk(self: &Rc<Self>, waker: &Waker) -> Chunk {
         let mut state = self.state.borrow_mut();
-        let state = &mut *state;
+        let chunk = self.fill(&mut state, waker);
+        self.count_unsent(&mut state);
+        chunk
+    }
+
+    fn fill(self: &Rc<Self>, state: &mut State, waker: &Waker) -> Chunk {
         let timeout = state.session.next_timeout();
         if state.unsent > 0 {
             state.unsent = 0;
             state.progress_at = Instant::now();
+            if state.feeds.iter().any(Feed::is_acked) {
+                self.feed(state, Input::Accepted);
+            }
         }
 
         let bytes_max = self.worker.config().write_bytes_max.max(1);
@@ -406,10 +488,14 @@ impl SessionCell {
                 break;
             }
             state.turn = (state.turn + 1) % state.feeds.len();
-            if state.feeds[state.turn].takes_turns() && !self.has_turn() {
+            let feed = &mut state.feeds[state.turn];
+            if feed.is_acked() && feed.waits(state.session.room(feed.sub()), &self.worker.metrics) {
                 continue;
             }
-            let (frame, news) = state.feeds[state.turn].pull(self);
+            if feed.takes_turns() && !self.has_turn() {
+                continue;
+            }
+            let (frame, news) = feed.pull(self, &mut state.session);
             if let Some(news) = news {
                 self.feed(state, news);
             }
@@ -443,6 +529,14 @@ impl SessionCell {
                     state.feeds.push(Feed::open(self, GroupKey { feed, sub }, after));
                 }
                 Output::Shut { sub } => self.shut(state, sub),
+                // Not by the actor, which may be gone before it comes to it.
+                Output::Release { sub, progress, clean } => {
+                    if let Some(member) = state.take_member(sub) {
+                        let consumers = &self.worker.node().consumers;
+                        let stays = consumers.release(member, progress, clean);
+                        state.staying.extend(stays.map(|group| (group, member)));
+                    }
+                }
                 Output::Positions => {
                     let positions = self.positions(state);
                     state.session.handle(Input::Positions(positions), moment);
@@ -465,8 +559,17 @@ impl SessionCell {
         }
     }
 
-    fn moment(&self) -> Moment {
-        Moment { now: Instant::now(), head: self.worker.hub.borrow().last() }
+    pub(crate) fn moment(&self) -> Moment {
+        self.worker.moment(Instant::now())
+    }
+
+    /// Keeps the metric of what waits for sockets.
+    fn count_unsent(&self, state: &mut State) {
+        let (before, now) = (state.unsent_counted, state.unsent_bytes());
+        if before != now {
+            state.unsent_counted = now;
+            self.worker.metrics.unsent_bytes.fetch_add(now as i64 - before as i64, Relaxed);
+        }
     }
 
     fn shut(self: &Rc<Self>, state: &mut State, sub: Sub) {

@@ -84,6 +84,7 @@ fn handshake(
         return Err(ErrorBody::of(ErrorCode::Closing).into());
     }
     if !node.admit() {
+        node.metrics.sessions_refused.fetch_add(1, Ordering::Relaxed);
         return Err(Refusal::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "too_many_sessions",
@@ -112,7 +113,7 @@ fn session(request: &HttpRequest, worker: &Rc<Worker>, bearer: Option<String>) -
         opened_at: Timestamp::now(),
         bearer: bearer.map(Into::into),
     };
-    let moment = tidewire_protocol::Moment { now, head: worker.hub.borrow().last() };
+    let moment = worker.moment(now);
     SessionCell::new(
         worker.clone(),
         Session::new(node.session.clone(), info, moment),

@@ -4,26 +4,27 @@
 //! WebSocket; from then on the broadcaster knows it.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::HashMap,
     panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
     sync::{Arc, atomic::Ordering::Relaxed},
+    time::Instant,
 };
 
 use actix::Actor;
 use slab::Slab;
-use tidewire_eventstore::{GlobalPosition, ReadError};
-use tidewire_protocol::Epoch;
+use tidewire_eventstore::{GlobalPosition, ReadError, Removals};
+use tidewire_protocol::{Epoch, session::Moment};
 use tokio::task::JoinSet;
 
 use crate::{
     Config,
     broadcaster::Join,
-    catch_up::{CatchUpPage, PageKey},
+    catch_up::{CatchUpPage, PageKey, Query},
     dispatcher::{Dispatcher, Drain},
     group::{GroupKey, Hub, Seat},
-    log_view::LogView,
+    log_view::{LogView, Purge},
     metrics::WorkerMetrics,
     node::Node,
     pages::{EncodedPage, PageShelf, PageSlot},
@@ -41,6 +42,8 @@ pub(crate) struct Worker {
     node: Arc<Node>,
     /// The epochs of the log's life that the groups are in.
     epochs: RefCell<Arc<[Epoch]>>,
+    /// What was removed from the log.
+    removals: Cell<Removals>,
     pub(crate) metrics: Arc<WorkerMetrics>,
     pub(crate) hub: RefCell<Hub<SessionCell>>,
     shelf: RefCell<PageShelf<SessionCell>>,
@@ -61,10 +64,12 @@ impl Worker {
         let metrics = node.metrics.worker();
         let log_bytes_max = node.config.shared_log_bytes_max;
         let log = node.log.get();
-        let hub = Hub::new(log.generation, log.head, log_bytes_max, metrics.clone());
+        let mut hub = Hub::new(log.generation, log.head, log_bytes_max, metrics.clone());
+        hub.purge(log.purge);
         let worker = Rc::new(Self {
             node: node.clone(),
             epochs: RefCell::new(log.epochs),
+            removals: Cell::new(log.removals),
             hub: RefCell::new(hub),
             shelf: RefCell::new(PageShelf::new(
                 node.config.encoded_page_bytes_max,
@@ -106,6 +111,8 @@ impl Worker {
     /// Learns what the log is like. In another life of it everything begins anew: the sessions are
     /// told, their feeds end, and nothing is left of what was encoded or read.
     pub(crate) fn told(&self, log: &LogView) {
+        self.removals.set(log.removals);
+        self.purge(log.purge);
         if self.hub.borrow().generation() == log.generation {
             self.hub.borrow_mut().skip_to(log.head);
             return;
@@ -117,6 +124,24 @@ impl Worker {
         self.page_reads.borrow_mut().abort_all();
         self.shelf.borrow_mut().clear();
         self.hub.borrow_mut().begin_anew(log.generation, log.head);
+    }
+
+    /// Throws away what was kept of events that were erased or removed meanwhile. Readers that have
+    /// not got past them go on from the store.
+    pub(crate) fn purge(&self, purge: Purge) {
+        if self.hub.borrow_mut().purge(purge) {
+            self.shelf.borrow_mut().clear();
+        }
+    }
+
+    /// What was removed from the log, as far as this worker knows.
+    pub(crate) fn removals(&self) -> Removals {
+        self.removals.get()
+    }
+
+    /// The present, as the worker's sessions are told it.
+    pub(crate) fn moment(&self, now: Instant) -> Moment {
+        Moment { now, head: self.hub.borrow().last(), removed: self.removals.get().through }
     }
 
     /// Takes a session in; the key takes it out again.
@@ -148,7 +173,7 @@ impl Worker {
         exact: bool,
     ) -> Rc<PageSlot<SessionCell>> {
         let (query, serial) = self.hub.borrow().query(seat);
-        let key = if exact {
+        let mut key = if exact {
             PageKey::exactly(query, position)
         } else {
             PageKey::containing(query, position)
@@ -163,10 +188,18 @@ impl Worker {
             let mut reads = self.page_reads.borrow_mut();
             while reads.try_join_next().is_some() {}
             slot.filled_by(reads.spawn_local(async move {
-                let raw = catch_up.page(key).await;
-                let Some(worker) = worker.upgrade() else { return };
-                let page = raw.and_then(|raw| encoded(&group, raw));
-                worker.shelf.borrow_mut().arrived(&filled, page);
+                loop {
+                    let raw = catch_up.page(key.clone()).await;
+                    let Some(worker) = worker.upgrade() else { return };
+                    let purges = worker.hub.borrow().purges();
+                    if raw.is_err() || purges == key.query.purges {
+                        let page = raw.and_then(|raw| encoded(&group, raw));
+                        worker.shelf.borrow_mut().arrived(&filled, page);
+                        return;
+                    }
+                    // It may hold what was erased while it was read.
+                    key.query = Arc::new(Query { purges, ..(*key.query).clone() });
+                }
             }));
         }
         slot

@@ -186,6 +186,8 @@ async fn one_session_more_than_a_node_takes_is_refused() {
     let first = server.connect().await;
     let _second = server.connect().await;
     assert_eq!(server.handshake(&[]).await.err(), Some(503));
+    assert_eq!(server.metric("tidewire_sessions_refused_total").await, 1.0);
+    assert_eq!(server.metric("tidewire_sessions").await, 2.0);
     drop(first);
     eventually("there is room again", async || server.handshake(&[]).await.is_ok()).await;
 }
@@ -200,6 +202,7 @@ async fn one_subscription_more_than_a_session_may_have_is_refused() {
     }
     client.send(json!({ "type": "subscribe", "sub": 3, "to": { "all": true } })).await;
     assert_eq!(client.expect("error").await["code"], "too_many_subscriptions");
+    assert_eq!(server.metric("tidewire_subscriptions").await, 2.0);
 }
 
 #[tokio::test]

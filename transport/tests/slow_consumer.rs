@@ -11,6 +11,8 @@ use tidewire_transport::Config;
 /// Less than what the kernel's socket buffers on both sides can hide from the server.
 const EVENTS: u64 = 6_000;
 const EVENT_BYTES: usize = 4_000;
+/// A write of 32 KiB, and a frame of 48 KiB with the event that made it full.
+const UNSENT_BYTES_MAX: f64 = ((32 << 10) + (48 << 10) + 2 * EVENT_BYTES) as f64;
 
 async fn a_stalled_reader_falls_behind_and_catches_up(untuned: bool) {
     let mut config = Config::default();
@@ -36,6 +38,10 @@ async fn a_stalled_reader_falls_behind_and_catches_up(untuned: bool) {
     let (got, ()) = tokio::join!(reading, appending);
     assert_eq!(got, (1..=EVENTS).collect::<Vec<_>>());
     assert!(server.metric("tidewire_shared_log_bytes").await <= (256 << 10) as f64);
+    // The session itself holds a write and the frame that did not fit into it, however many bytes
+    // its client has not read.
+    let unsent = server.metric("tidewire_unsent_bytes").await;
+    assert!(unsent > 0.0 && unsent <= UNSENT_BYTES_MAX, "{unsent} bytes wait");
 
     let mut positions = Vec::new();
     let mut states = Vec::new();

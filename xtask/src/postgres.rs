@@ -4,7 +4,7 @@
 //! interface alone, has a random password, keeps `fsync` on, never runs as root, and is stopped
 //! and removed at the end.
 
-mod binaries;
+pub(crate) mod binaries;
 mod cluster;
 
 use anyhow::Result;

@@ -1,11 +1,13 @@
 //! `cargo xtask test`: everything that can fail, in one go.
 
+use std::path::Path;
+
 use anyhow::{Context, Result, bail};
 
 use crate::{
     browser, chromium,
     command::{self, cargo, output},
-    postgres,
+    postgres, python,
     steps::Steps,
     workspace,
 };
@@ -17,22 +19,27 @@ const IMPURE: [&str; 5] = ["tokio ", "actix ", "actix-web ", "actix-rt ", "sqlx 
 pub(crate) fn run(steps: &mut Steps) {
     let postgres = steps.run("PostgreSQL", postgres::find_or_start);
     let url = postgres.as_ref().map(postgres::Server::url);
+    let python = steps.run("Python", python::find_or_make);
+    let python = python.as_deref();
 
     steps.run("the protocol stays pure", protocol_is_pure);
-    let built = steps.run("build the Rust tests", || run_tests(&["--no-run"], url));
+    let built = steps.run("build the Rust tests", || run_tests(&["--no-run"], url, python));
     if built.is_some() {
-        steps.run("Rust tests", || run_tests(&["--no-fail-fast"], url));
+        steps.run("Rust tests", || run_tests(&["--no-fail-fast"], url, python));
     } else {
         steps.could_not_run("Rust tests", "a build");
     }
     browser_tests(steps, built.is_some());
 }
 
-fn run_tests(args: &[&str], postgres: Option<&str>) -> Result<()> {
+fn run_tests(args: &[&str], postgres: Option<&str>, python: Option<&Path>) -> Result<()> {
     let mut cargo = cargo();
     cargo.args(["test", "--workspace", "--all-features"]).args(args);
     if let Some(url) = postgres {
         cargo.env("TIDEWIRE_TEST_POSTGRES", url);
+    }
+    if let Some(python) = python {
+        cargo.env("TIDEWIRE_TEST_PYTHON", python);
     }
     command::run(&mut cargo)
 }

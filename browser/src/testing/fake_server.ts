@@ -24,6 +24,8 @@ export interface FakeServer {
   sendText(text: string): void;
   /** Sends every client a heartbeat. */
   heartbeat(): void;
+  /** As if the time of the oldest unsettled event of each subscription were up. */
+  expire(): void;
   /** Closes every connection; without a code as if the network had. */
   cut(code?: number, reason?: string): void;
   /** Whether connections are refused. */
@@ -110,6 +112,7 @@ export function createFakeServer(log: FakeLog = createFakeLog()): FakeServer {
     send: (message) => live.forEach((socket) => socket.deliver(JSON.stringify(message))),
     sendText: (text) => live.forEach((socket) => socket.deliver(text)),
     heartbeat: () => live.forEach((socket) => socket.session!.heartbeat()),
+    expire: () => live.forEach((socket) => socket.session!.expire()),
     cut: (code = 1006, reason = '') => live.forEach((socket) => socket.end(code, reason, code !== 1006)),
     refuse(value) {
       refused = value;

@@ -2,5 +2,6 @@
  * `tidewire/testing`: a server without a network, and a spy on a real socket.
  */
 export { createFakeServer, type FakeServer } from './fake_server.js';
-export { createFakeLog, type FakeLog, type FakeSession } from './log.js';
+export type { FakeConsumer } from './consumers.js';
+export { createFakeLog, Refusal, type CommandHandler, type FakeLog, type FakeSession } from './log.js';
 export { spyOn, type Seen } from './spy.js';

@@ -5,7 +5,9 @@
  * appends that take effect once) and nothing else: no limits, no rights, no pace.
  */
 import { uuidv7 } from '../uuid.js';
+import { ERASED } from '../erasable.js';
 import type { ClientMessage, Expected, Filter, Json, NewEvent, RecordedEvent, ServerMessage, Subscribe, Target } from '../wire.js';
+import { createConsumers, type FakeConsumer, type FakeFeed } from './consumers.js';
 
 /** A log that sessions share. */
 export interface FakeLog {
@@ -18,15 +20,28 @@ export interface FakeLog {
   truncate(position: number): void;
   /** Becomes another, empty log: what a restored server looks like. */
   replace(epoch: string): void;
+  /** Erases the payload of the event at `position`, and says so in its stream. */
+  erase(position: number): void;
+  /** What is kept of a consumer. */
+  consumer(name: string): FakeConsumer | undefined;
+  /** Gives parked events to their consumer again. */
+  replay(consumer: string, positions: readonly number[]): void;
+  /** Registers who handles a command; what it throws is the refusal. Once a key was answered its handler does not run again. */
+  command(name: string, handler: CommandHandler): void;
   /** Begins a session whose messages go to `send`. */
   session(send: (message: ServerMessage) => void): FakeSession;
 }
+
+/** Handles a command. */
+export type CommandHandler = (input: unknown) => Json;
 
 /** One client's session. */
 export interface FakeSession {
   receive(message: ClientMessage): void;
   /** Sends a heartbeat with the position of every subscription. */
   heartbeat(): void;
+  /** As if the time of the oldest unsettled event of each subscription were up. */
+  expire(): void;
   close(): void;
 }
 
@@ -46,11 +61,12 @@ const allows = (filter: Filter, event: RecordedEvent): boolean => {
   return false;
 };
 
-/** A refusal with its wire code. */
-class Refusal extends Error {
+/** A refusal with its wire code, for what a command's handler throws. */
+export class Refusal extends Error {
   constructor(
     readonly code: string,
     readonly details?: Json,
+    readonly retryable = false,
   ) {
     super(code);
   }
@@ -64,6 +80,9 @@ export function createFakeLog(): FakeLog {
   let revisions = new Map<string, number>();
   let recorded = new Map<string, { position: number; revision: number }>();
   const sessions = new Set<{ advance(): void }>();
+  const handlers = new Map<string, CommandHandler>();
+  const results = new Map<string, Json>();
+  let consumers = createConsumers();
   const head = (): number => first - 1 + events.length;
 
   const check = (stream: string, expected: Expected): void => {
@@ -111,13 +130,29 @@ export function createFakeLog(): FakeLog {
       first = 1;
       revisions = new Map();
       recorded = new Map();
+      consumers = createConsumers();
     },
+    erase(position) {
+      const index = position - first;
+      const { data: _, meta: __, ...rest } = events[index]!;
+      events[index] = { ...rest, data: null, erased: true };
+      const { stream, revision, id } = rest;
+      log.append(stream, [{ type: ERASED, data: { position, revision, id } }]);
+    },
+    consumer: (name) => consumers.get(name),
+    replay: (name, positions) => consumers.replay(name, positions),
+    command: (name, handler) => void handlers.set(name, handler),
     session(send) {
       const subs = new Map<number, { request: Subscribe; sent: number }>();
+      const feeds = new Map<number, FakeFeed>();
       let greeted = false;
       let closed = false;
+      const tell = (message: ServerMessage): void => {
+        if (!closed) send(message);
+      };
 
       const advance = (): void => {
+        feeds.forEach((feed) => feed.advance());
         for (const [sub, { request, sent }] of subs) {
           for (let from = sent; from < head(); from += PAGE) {
             const page = events.slice(from - first + 1, from - first + 1 + PAGE).filter((event) => matches(request.to, request.filter, event));
@@ -128,7 +163,7 @@ export function createFakeLog(): FakeLog {
       };
       const subscribe = (request: Subscribe): void => {
         const { sub, after = 'end' } = request;
-        if (subs.has(sub)) return send({ type: 'error', sub, code: 'sub_in_use', message: 'sub in use', retryable: false });
+        if (subs.has(sub) || feeds.has(sub)) return send({ type: 'error', sub, code: 'sub_in_use', message: 'sub in use', retryable: false });
         const reason =
           typeof after !== 'number'
             ? undefined
@@ -141,6 +176,13 @@ export function createFakeLog(): FakeLog {
                   : undefined;
         if (reason) return send({ type: 'reset', sub, reason, first });
         const begin = after === 'start' ? first - 1 : after === 'end' ? head() : after;
+        if (request.ack === 'each' || request.consumer !== undefined) {
+          const host = { session: subs, events: () => events.filter((event) => matches(request.to, request.filter, event)), head, send: tell, ended: () => void feeds.delete(sub) };
+          const feed = consumers.open(request, begin, host);
+          feeds.set(sub, feed);
+          feed.advance();
+          return;
+        }
         subs.set(sub, { request, sent: begin });
         send({ type: 'subscribed', sub, head: head(), after: begin, resumed: typeof after === 'number' });
         advance();
@@ -154,21 +196,45 @@ export function createFakeLog(): FakeLog {
             return message.subscriptions?.forEach(subscribe);
           case 'subscribe':
             return subscribe(message);
-          case 'unsubscribe':
-            if (subs.delete(message.sub)) send({ type: 'unsubscribed', sub: message.sub });
+          case 'unsubscribe': {
+            const { sub } = message;
+            const feed = feeds.get(sub);
+            feed?.end();
+            if (feed || subs.delete(sub)) send({ type: 'unsubscribed', sub });
+            else send({ type: 'error', sub, code: 'unknown_sub', message: 'unknown sub', retryable: false });
             return;
+          }
+          case 'ack':
+          case 'nack': {
+            const { sub } = message;
+            const code = subs.has(sub) ? 'ack_none' : 'unknown_sub';
+            const feed = feeds.get(sub);
+            return feed ? feed.receive(message) : send({ type: 'error', sub, code, message: code, retryable: false });
+          }
           case 'ping':
             return send({ type: 'pong', id: message.id });
-          case 'append': {
-            const { id } = message;
-            try {
-              send({ type: 'appended', id, ...log.append(message.stream, message.events, message.expected) });
-            } catch (error) {
-              if (!(error instanceof Refusal)) throw error;
-              const { code, details } = error;
-              send({ type: 'error', id, code, message: code, retryable: false, ...(details !== undefined && { details }) });
-            }
-          }
+          case 'append':
+            return attempt(message.id, () => send({ type: 'appended', id: message.id, ...log.append(message.stream, message.events, message.expected) }));
+          case 'command':
+            return attempt(message.id, () => send({ type: 'result', id: message.id, data: run(message.name, message.data, message.key) }));
+        }
+      };
+      const run = (name: string, input: unknown, key: string | undefined): Json => {
+        const before = key === undefined ? undefined : results.get(key);
+        if (before !== undefined) return before;
+        const handler = handlers.get(name);
+        if (!handler) throw new Refusal('unknown_command');
+        const result = handler(input);
+        if (key !== undefined) results.set(key, result);
+        return result;
+      };
+      const attempt = (id: string, effect: () => void): void => {
+        try {
+          effect();
+        } catch (error) {
+          if (!(error instanceof Refusal)) throw error;
+          const { code, details, retryable } = error;
+          send({ type: 'error', id, code, message: code, retryable, ...(details !== undefined && { details }) });
         }
       };
       const session = { advance };
@@ -179,10 +245,20 @@ export function createFakeLog(): FakeLog {
           if (!greeted && message.type !== 'hello') throw new Error('a client must greet first');
           answer(message);
         },
-        heartbeat: () =>
-          send({ type: 'heartbeat', head: head(), positions: Object.fromEntries([...subs].map(([sub, { sent }]) => [sub, sent])) }),
+        heartbeat() {
+          const positions: Record<string, number> = {};
+          for (const [sub, { sent }] of subs) positions[sub] = sent;
+          for (const [sub, feed] of feeds) {
+            const scanned = feed.scanned();
+            if (scanned !== undefined) positions[sub] = scanned;
+          }
+          send({ type: 'heartbeat', head: head(), positions });
+        },
+        expire: () => feeds.forEach((feed) => feed.expire()),
         close() {
           closed = true;
+          feeds.forEach((feed) => feed.end());
+          consumers.leave(subs);
           sessions.delete(session);
         },
       };

@@ -12,9 +12,10 @@ use uuid::Uuid;
 
 use super::{LogTail, TailBatch, TailConfig, TailNews, follow};
 use crate::{
-    Append, AppendError, BoxFuture, Commit, CommitFeed, EventId, EventStore, EventType,
-    GlobalPosition, LogEpoch, LogHead, Page, Payload, PendingAppend, Read, ReadError, ReadStart,
-    RecordedEvent, Revision, StreamName, Target, Timestamp,
+    Append, AppendError, BoxFuture, CommandKey, CommandName, Commit, CommitFeed, ConsumerStore,
+    EventId, EventStore, EventType, Executed, Execution, GlobalPosition, LogEpoch, LogHead, Page,
+    Payload, PendingAppend, PendingExecution, Read, ReadError, ReadStart, RecordedEvent, Revision,
+    StreamName, Target, Timestamp,
 };
 
 /// A log that can be cut and changed at will. Who recorded an event stands in its stream's name.
@@ -78,6 +79,18 @@ impl EventStore for Rewindable {
         Err(AppendError::Closed)
     }
 
+    fn execute(&self, _: Execution) -> Result<PendingExecution, AppendError> {
+        Err(AppendError::Closed)
+    }
+
+    fn command_result(
+        &self,
+        _: &CommandName,
+        _: &CommandKey,
+    ) -> BoxFuture<'_, Result<Option<Executed>, ReadError>> {
+        Box::pin(async { Ok(None) })
+    }
+
     fn read(&self, read: Read) -> BoxFuture<'_, Result<Page, ReadError>> {
         Box::pin(async move {
             let log = self.log();
@@ -95,7 +108,11 @@ impl EventStore for Rewindable {
         Box::pin(async {
             let log = self.log();
             let position = at(log.events.len() as u64);
-            Ok(LogHead { position, epochs: log.epochs.as_slice().into() })
+            Ok(LogHead {
+                position,
+                epochs: log.epochs.as_slice().into(),
+                removals: Default::default(),
+            })
         })
     }
 
@@ -105,6 +122,10 @@ impl EventStore for Rewindable {
 
     fn begin_epoch(&self) -> BoxFuture<'_, Result<LogEpoch, ReadError>> {
         Box::pin(async { Err(ReadError::Unavailable) })
+    }
+
+    fn consumers(&self) -> Arc<dyn ConsumerStore> {
+        panic!("nobody asks for consumers")
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
@@ -123,7 +144,7 @@ async fn through(tail: &mut LogTail, position: u64) -> Vec<(String, u64)> {
     while tail.position() != at(position) {
         match soon("a batch", tail.news()).await {
             TailNews::Batch(TailBatch { events, .. }) => seen.extend(events.iter().map(outline)),
-            TailNews::Epochs(epochs) => panic!("nobody expects {epochs:?}"),
+            other => panic!("nobody expects {other:?}"),
         }
     }
     seen

@@ -104,7 +104,8 @@ impl Follower {
                 Source::Live(tail) => {
                     let batch = tail.next().await;
                     let matching = batch.events.iter().filter(|event| {
-                        self.target.includes(&event.stream)
+                        !event.is_removed()
+                            && self.target.includes(&event.stream)
                             && (self.types.is_empty() || self.types.contains(&event.event_type))
                     });
                     self.ready.extend(matching.cloned());
@@ -139,7 +140,7 @@ impl Follower {
         };
         let page = self.store.read(read).await?;
         let last = page.events.last().map_or(after, |event| event.position);
-        self.ready.extend(page.events);
+        self.ready.extend(page.events.into_iter().filter(|event| !event.is_removed()));
         if page.more {
             return Ok(Source::Pages { after: last, pause: self.config.backoff_min });
         }

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     BoxFuture, Commit, CommitFeed, EventStore, GlobalPosition, LogEpoch, LogHead, Page, Read,
-    ReadError, RecordedEvent, Target,
+    ReadError, RecordedEvent, Removals, Target, plant::Plant,
 };
 
 /// How a [`LogTail`] reads.
@@ -59,6 +59,9 @@ pub enum TailNews {
     Batch(TailBatch),
     /// The log's epochs are others than before.
     Epochs(TailEpochs),
+    /// Events were removed since the tail last looked. Not in the order of the events: what was
+    /// handed out may have been removed already.
+    Removals(Removals),
 }
 
 /// The log's epochs have changed: a new one began, or another log stands in the old one's place.
@@ -98,6 +101,10 @@ pub struct LogTail {
     epochs: Option<Arc<[LogEpoch]>>,
     /// Epochs that nobody was told of yet.
     changed: Option<TailEpochs>,
+    /// What was removed, as far as was looked; none before the first look.
+    removals: Option<Removals>,
+    /// Whether nobody was told of it yet.
+    removed: bool,
     /// When the epochs changed. What was committed before may be of a life of the log that is
     /// over; what is not is read from the store.
     changed_at: Option<std::time::Instant>,
@@ -132,7 +139,9 @@ impl LogTail {
     /// A tail of `store` that begins after `head`, as [`EventStore::head`] gave it, and knows its
     /// epochs: one that began since is told of.
     pub fn after_head(store: Arc<dyn EventStore>, head: LogHead, config: TailConfig) -> Self {
-        Self::knowing(store, head.position, Some(head.epochs), config)
+        let mut tail = Self::knowing(store, head.position, Some(head.epochs), config);
+        tail.removals = Some(head.removals);
+        tail
     }
 
     /// A tail that begins after `after`, a position learnt while the log had `epochs`.
@@ -150,6 +159,8 @@ impl LogTail {
             config,
             epochs,
             changed: None,
+            removals: None,
+            removed: false,
             changed_at: None,
             asked: None,
             head_due: Instant::now(),
@@ -175,13 +186,18 @@ impl LogTail {
         }
     }
 
-    /// The next events or epochs, as soon as there are any. As cancel-safe as [`Self::next`].
+    /// The next news, as soon as there are any. As cancel-safe as [`Self::next`].
     pub async fn news(&mut self) -> TailNews {
         loop {
             self.take_news();
             self.look().await;
             if let Some(epochs) = self.changed.take() {
                 return TailNews::Epochs(epochs);
+            }
+            if std::mem::take(&mut self.removed)
+                && let Some(removals) = self.removals
+            {
+                return TailNews::Removals(removals);
             }
             match self.sequencer.next() {
                 Next::Emit(Batch { events, committed_at }) => {
@@ -287,7 +303,10 @@ impl LogTail {
             Ok(Answer::Head(head)) => {
                 self.pause = None;
                 self.sequencer.head(head.position);
-                self.head_due = Instant::now() + self.config.head_poll;
+                let planted = Plant::NoHeadPoll.is_active();
+                let pause =
+                    if planted { Duration::from_secs(86_400) } else { self.config.head_poll };
+                self.head_due = Instant::now() + pause;
                 self.compare(head);
             }
             Err(error) => {
@@ -303,7 +322,9 @@ impl LogTail {
 
 impl LogTail {
     /// Begins anew where the log's epochs say that it may differ from what was handed out.
-    fn compare(&mut self, LogHead { position, epochs }: LogHead) {
+    fn compare(&mut self, LogHead { position, epochs, removals }: LogHead) {
+        let known = self.removals.replace(removals);
+        self.removed |= known.is_some_and(|known| known != removals);
         let Some(known) = self.epochs.replace(Arc::clone(&epochs)) else { return };
         let Some(first) = diverging(&known, &epochs) else { return };
         let after = self.position().min(first.previous());

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::{
+    commands,
     connect::Server,
     epoch,
     fault::Fault,
@@ -132,7 +133,7 @@ impl Appender {
                 Err(fault) => return Err(self.failed(fault, Phase::Before)),
             },
         };
-        if plan.events.is_empty() {
+        if plan.is_empty() {
             return Ok(Some(plan));
         }
         match append_group(connection, &self.server, &plan, &basis).await {
@@ -171,7 +172,7 @@ impl Appender {
             server.within(sqlx::query(LOCK_HEAD).execute(&mut *transaction)).await?;
             let basis = load(&mut transaction, server, group).await?;
             let plan = plan::plan(group, &basis.state, now);
-            if !plan.events.is_empty() {
+            if !plan.is_empty() {
                 let verdict = append_group(&mut transaction, server, &plan, &basis).await?;
                 if verdict != Verdict::Appended {
                     return Err(Fault::Busy(format!("{verdict:?} while the head was locked")));
@@ -215,16 +216,12 @@ impl Backend for Appender {
 
     async fn resolve(&mut self, plan: &Plan) -> Result<bool, Away> {
         self.known.forget();
-        let Some(first) = plan.events.first() else { return Ok(true) };
         let server = &self.server;
         let connection = connected(&mut self.connection, server).await?;
         let resolved = async {
             let mut transaction = server.within(connection.begin()).await?;
             server.within(sqlx::query(LOCK_HEAD).execute(&mut *transaction)).await?;
-            let find = sqlx::query_scalar(FIND_EVENT)
-                .bind(number(first.position.get()))
-                .bind(first.id.as_uuid());
-            let recorded: bool = server.within(find.fetch_one(&mut *transaction)).await?;
+            let recorded = is_recorded(&mut transaction, server, plan).await?;
             if !recorded {
                 server.within(sqlx::query(RAISE_FENCE).execute(&mut *transaction)).await?;
             }
@@ -278,8 +275,8 @@ async fn connected<'a>(
 }
 
 /// Whether `plan`, made without a look at the log, refuses a request: then it lacks facts. What
-/// is remembered knows neither the ids recorded before, by which a request has its first answer
-/// whatever it expects, nor whether a stream taken for new is.
+/// is remembered knows neither the ids and keys recorded before, by which a request has its first
+/// answer whatever it expects, nor whether a stream taken for new is.
 fn refuses_without_facts(plan: &Plan) -> bool {
     plan.outcomes.iter().any(Result::is_err)
 }
@@ -296,19 +293,23 @@ async fn load(
     let query = sqlx::query(LOAD_STATE).bind(names);
     let row = server.within(query.fetch_one(&mut *connection)).await?;
     let revisions: Vec<Option<i64>> = row.try_get("revisions")?;
+    let removed: Vec<Option<i64>> = row.try_get("removed")?;
     let mut state = LogState {
         head: GlobalPosition::new(unsigned(row.try_get("head")?)),
         ..LogState::default()
     };
-    for (stream, revision) in streams.into_iter().zip(revisions) {
-        if let Some(revision) = revision {
+    for ((stream, revision), removed) in streams.into_iter().zip(revisions).zip(removed) {
+        if revision.is_none() && removed.is_some() {
+            state.emptied.insert(stream.clone());
+        }
+        if let Some(revision) = revision.or(removed) {
             state.revisions.insert(stream.clone(), Revision::new(unsigned(revision)));
         }
     }
     let ids: Vec<Uuid> = plan::client_ids(group).into_iter().map(EventId::as_uuid).collect();
     if !ids.is_empty() {
         let query = sqlx::query(FIND_REQUESTS).bind(ids);
-        for row in server.within(query.fetch_all(connection)).await? {
+        for row in server.within(query.fetch_all(&mut *connection)).await? {
             let stream: &str = row.try_get("stream")?;
             let found = RequestRow {
                 stream: StreamName::recorded(stream)
@@ -324,7 +325,26 @@ async fn load(
             state.recorded.insert(found.id, found);
         }
     }
+    state.commands = commands::find(connection, server, &plan::command_keys(group)).await?;
     Ok(Basis { state, fence: row.try_get("fence")?, presumed_new: Vec::new() })
+}
+
+/// Whether `plan` was recorded, which shows by any of its rows.
+async fn is_recorded(
+    connection: &mut PgConnection,
+    server: &Server,
+    plan: &Plan,
+) -> Result<bool, Fault> {
+    match (plan.events.first(), plan.commands.first()) {
+        (Some(first), _) => {
+            let find = sqlx::query_scalar(FIND_EVENT)
+                .bind(number(first.position.get()))
+                .bind(first.id.as_uuid());
+            server.within(find.fetch_one(connection)).await
+        }
+        (None, Some(first)) => commands::is_recorded(connection, server, first).await,
+        (None, None) => Ok(true),
+    }
 }
 
 async fn append_group(

@@ -95,7 +95,7 @@ impl Server {
 
     /// A pool of connections that read, opened as they are needed.
     pub(super) fn read_pool(&self, connections: u32) -> PgPool {
-        self.pool(connections)
+        self.working_pool(connections)
             .after_connect(|connection, _| {
                 Box::pin(async move {
                     sqlx::raw_sql(PREPARE_SESSION).execute(&mut *connection).await?;
@@ -103,15 +103,31 @@ impl Server {
                     Ok(())
                 })
             })
-            .before_acquire(|connection, meta| {
+            .connect_lazy_with(self.options.clone())
+    }
+
+    /// A pool of connections that read and write, opened as they are needed.
+    pub(super) fn write_pool(&self, connections: u32) -> PgPool {
+        self.working_pool(connections)
+            .after_connect(|connection, _| {
                 Box::pin(async move {
-                    if meta.idle_for > TRUSTED_IDLE {
-                        connection.ping().await?;
-                    }
-                    Ok(true)
+                    sqlx::raw_sql(PREPARE_SESSION).execute(connection).await?;
+                    Ok(())
                 })
             })
             .connect_lazy_with(self.options.clone())
+    }
+
+    /// Connections that are asked for a sign of life when they have been idle.
+    fn working_pool(&self, connections: u32) -> PgPoolOptions {
+        self.pool(connections).before_acquire(|connection, meta| {
+            Box::pin(async move {
+                if meta.idle_for > TRUSTED_IDLE {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        })
     }
 
     /// A pool of one connection for LISTEN.

@@ -10,7 +10,7 @@ use sqlx::{Connection, PgConnection, Row, postgres::PgRow};
 use uuid::Uuid;
 
 use super::{connect::Server, fault::Fault, wire::Moment};
-use crate::{GlobalPosition, LogEpoch, LogHead};
+use crate::{GlobalPosition, LogEpoch, LogHead, Removals};
 
 const READ_EPOCHS: &str = include_str!("sql/read_epochs.sql");
 const READ_IDENTITY: &str = include_str!("sql/read_server_identity.sql");
@@ -39,15 +39,20 @@ impl Identity {
 pub(super) async fn read(connection: &mut PgConnection, server: &Server) -> Result<LogHead, Fault> {
     let rows = server.within(sqlx::query(READ_EPOCHS).fetch_all(connection)).await?;
     let mut position = GlobalPosition::START;
+    let mut removals = Removals::default();
     let mut epochs = Vec::with_capacity(rows.len());
     for row in &rows {
         position = position_of(row.try_get("head")?);
+        removals = Removals {
+            batches: u64::try_from(row.try_get::<i64, _>("batches")?).unwrap_or(0),
+            through: position_of(row.try_get("removed_through")?),
+        };
         epochs.push(decode(row)?);
     }
     if epochs.is_empty() {
         return Err(Fault::Refused("the log has no epoch".into()));
     }
-    Ok(LogHead { position, epochs: epochs.into() })
+    Ok(LogHead { position, epochs: epochs.into(), removals })
 }
 
 /// Begins an epoch if the log has none, or if this is another server than at the last one.

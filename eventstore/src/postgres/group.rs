@@ -1,15 +1,17 @@
-//! A plan's rows as the binds of `append_group`: one array a column.
+//! A plan's rows as the binds of `append_group`, with commands or without: one array a column.
 
 use sqlx::{Postgres, postgres::PgArguments, query::Query};
 use uuid::Uuid;
 
 use super::{
+    commands,
     known::Basis,
     wire::{Moment, RawJson},
 };
-use crate::{Payload, StreamName, Timestamp, plan::Plan};
+use crate::{Payload, StreamName, plan::Plan};
 
 const APPEND_GROUP: &str = include_str!("sql/append_group.sql");
+const APPEND_GROUP_WITH_COMMANDS: &str = include_str!("sql/append_group_with_commands.sql");
 
 /// The columns, borrowed from the plan.
 pub(super) struct Rows<'a> {
@@ -31,6 +33,7 @@ pub(super) struct Rows<'a> {
     request_events: Vec<i32>,
     request_revisions: Vec<i64>,
     request_positions: Vec<i64>,
+    commands: Option<commands::Columns<'a>>,
 }
 
 impl<'a> Rows<'a> {
@@ -39,17 +42,18 @@ impl<'a> Rows<'a> {
         let events = &plan.events;
         let json = |payload: &'a Payload| match payload {
             Payload::Json(data) => Some(RawJson(data)),
-            Payload::Binary { .. } => None,
+            Payload::Binary { .. } | Payload::Erased | Payload::Removed => None,
         };
         let binary = |payload: &'a Payload| match payload {
             Payload::Json(_) => None,
             Payload::Binary { content_type, data } => Some((&**content_type, &**data)),
+            Payload::Erased | Payload::Removed => Some(("", &[][..])),
         };
         let requests = &plan.requests;
         Self {
             head: signed(plan.head.get()),
             fence: basis.fence,
-            recorded_at: Moment(events.first().map_or(Timestamp::default(), |e| e.recorded_at)),
+            recorded_at: Moment(plan.recorded_at),
             presumed_new: basis.presumed_new.iter().map(StreamName::as_str).collect(),
             revisions: events.iter().map(|event| signed(event.revision.get())).collect(),
             ids: events.iter().map(|event| event.id.as_uuid()).collect(),
@@ -77,12 +81,17 @@ impl<'a> Rows<'a> {
                 .iter()
                 .map(|row| signed(row.appended.position.get()))
                 .collect(),
+            commands: commands::Columns::of(plan),
         }
     }
 
     /// The statement, bound.
     pub(super) fn query(self) -> Query<'a, Postgres, PgArguments> {
-        sqlx::query(APPEND_GROUP)
+        let statement = match self.commands {
+            None => APPEND_GROUP,
+            Some(_) => APPEND_GROUP_WITH_COMMANDS,
+        };
+        let query = sqlx::query(statement)
             .bind(self.head)
             .bind(self.fence)
             .bind(self.recorded_at)
@@ -100,7 +109,11 @@ impl<'a> Rows<'a> {
             .bind(self.request_places)
             .bind(self.request_events)
             .bind(self.request_revisions)
-            .bind(self.request_positions)
+            .bind(self.request_positions);
+        match self.commands {
+            None => query,
+            Some(commands) => commands.bind(query),
+        }
     }
 }
 

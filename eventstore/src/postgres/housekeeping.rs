@@ -1,4 +1,5 @@
-//! Housekeeping: forgets client-made ids that are too old to be sent again, a few at a time.
+//! Housekeeping: forgets client-made ids and commands that are too old to be sent again, a few at a
+//! time.
 
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use super::{connect::Server, fault::Fault};
 use crate::plan::REQUESTS_KEPT_MICROS;
 
 const PRUNE_REQUESTS: &str = include_str!("sql/prune_requests.sql");
+const PRUNE_COMMANDS: &str = include_str!("sql/prune_commands.sql");
 const RELAX_DURABILITY: &str = include_str!("sql/relax_durability.sql");
 
 /// How often.
@@ -24,7 +26,7 @@ pub(super) async fn keep(server: Server) {
         ticks.tick().await;
         match prune(&server).await {
             Ok(0) => {}
-            Ok(rows) => tracing::debug!(rows, "old requests forgotten"),
+            Ok(rows) => tracing::debug!(rows, "old requests and commands forgotten"),
             Err(fault) => {
                 tracing::debug!(reason = %fault.reason(), "could not forget old requests");
             }
@@ -37,12 +39,14 @@ async fn prune(server: &Server) -> Result<u64, Fault> {
     server.within(sqlx::raw_sql(RELAX_DURABILITY).execute(&mut connection)).await?;
     let age_seconds = REQUESTS_KEPT_MICROS / 1_000_000;
     let mut pruned = 0;
-    loop {
-        let query = sqlx::query(PRUNE_REQUESTS).bind(age_seconds).bind(BATCH);
-        let rows = server.within(query.execute(&mut connection)).await?.rows_affected();
-        pruned += rows;
-        if rows == 0 {
-            break;
+    for statement in [PRUNE_REQUESTS, PRUNE_COMMANDS] {
+        loop {
+            let query = sqlx::query(statement).bind(age_seconds).bind(BATCH);
+            let rows = server.within(query.execute(&mut connection)).await?.rows_affected();
+            pruned += rows;
+            if rows == 0 {
+                break;
+            }
         }
     }
     // The server notices either way; saying goodbye is a courtesy.

@@ -1,8 +1,8 @@
 //! What the writer remembers of the log, so that most groups need no look at it: the head, the
 //! fence, and the last revision of the streams it met lately. Pure; bounded.
 //!
-//! All of it holds only as long as nobody else moves the head, which is checked under the append
-//! lock before anything rests on it.
+//! All of it holds only as long as nobody else moves the head or raises the fence, which is checked
+//! under the append lock before anything rests on it.
 
 use std::collections::HashMap;
 
@@ -70,7 +70,8 @@ impl Known {
 
     /// Takes over what was loaded for `group`.
     pub(super) fn loaded(&mut self, group: &[Request], basis: &Basis) {
-        if self.head() != Some(basis.state.head) {
+        // Appends move the head; a removal that empties streams raises the fence.
+        if self.log != Some((basis.state.head, basis.fence)) {
             self.forget();
         }
         self.log = Some((basis.state.head, basis.fence));
@@ -86,7 +87,10 @@ impl Known {
             self.unknown_is_new = 2 * new >= unknown;
         }
         for (stream, &revision) in &basis.state.revisions {
-            self.remember(stream, revision);
+            // A stream that was emptied differs from others until it has events again.
+            if !basis.state.emptied.contains(stream) {
+                self.remember(stream, revision);
+            }
         }
     }
 
@@ -178,6 +182,30 @@ mod tests {
         known.loaded(&[request("b-1")], &moved);
         let basis = known.foresee(&group).unwrap();
         assert!(basis.state.revisions.is_empty());
+    }
+
+    #[test]
+    fn a_raised_fence_makes_all_streams_unknown() {
+        let mut known = Known::default();
+        let group = [request("a-1")];
+        known.loaded(&group, &empty_log());
+        let basis = known.foresee(&group).unwrap();
+        known.recorded(&plan::plan(&group, &basis.state, Timestamp::default()));
+
+        let state = LogState { head: GlobalPosition::new(1), ..LogState::default() };
+        known.loaded(&[request("b-1")], &Basis { state, fence: 4, presumed_new: vec![] });
+        assert_eq!(known.foresee(&group).unwrap().presumed_new.len(), 1);
+    }
+
+    #[test]
+    fn a_stream_without_events_any_more_is_not_remembered() {
+        let mut known = Known::default();
+        let group = [request("a-1")];
+        let mut emptied = empty_log();
+        emptied.state.revisions.insert(group[0].stream.clone(), Revision::new(6));
+        emptied.state.emptied.insert(group[0].stream.clone());
+        known.loaded(&group, &emptied);
+        assert!(known.foresee(&group).is_none_or(|basis| !basis.presumed_new.is_empty()));
     }
 
     #[test]

@@ -32,7 +32,14 @@ macro_rules! migration {
 }
 
 /// Every migration, oldest first. A released one never changes.
-const MIGRATIONS: &[Migration] = &[migration!(1, "0001_log"), migration!(2, "0002_append_group")];
+const MIGRATIONS: &[Migration] = &[
+    migration!(1, "0001_log"),
+    migration!(2, "0002_append_group"),
+    migration!(3, "0003_consumers"),
+    migration!(4, "0004_doors"),
+    migration!(5, "0005_retention"),
+    migration!(6, "0006_commands"),
+];
 
 /// The last migration that this program knows.
 const KNOWN: i32 = MIGRATIONS[MIGRATIONS.len() - 1].version;

@@ -4,12 +4,15 @@
 //! `tidewire.head`: whoever appends takes it first and only then looks for the last position, so
 //! that positions are gapless and their order is the order of commits.
 //!
-//! A store has a connection each to append, to notify, to listen and to look at the head, and a
-//! small pool to read. They belong to the runtime that opened the store; its methods may be
+//! A store has a connection each to append, to notify, to listen, to look at the head and to move
+//! what callers of `tidewire.enqueue` left in the outbox, a small pool to read, and one for
+//! consumers. They belong to the runtime that opened the store; its methods may be
 //! called, and their futures polled, from any.
 
 mod append;
+mod commands;
 mod connect;
+mod consumers;
 mod epoch;
 mod fault;
 mod group;
@@ -18,7 +21,9 @@ mod known;
 mod migrate;
 mod notify;
 mod options;
+mod outbox;
 mod read;
+mod retention;
 mod wire;
 
 use std::{
@@ -30,10 +35,18 @@ use sqlx::PgPool;
 use tokio::{runtime::Handle, sync::watch, task::JoinSet};
 
 pub use self::options::{ListenMode, MigrationMode, OpenError, PostgresOptions};
-use self::{append::Appender, connect::Server, fault::Fault, notify::Ear};
+use self::{
+    append::Appender,
+    connect::Server,
+    consumers::PostgresConsumers,
+    fault::Fault,
+    notify::{Commits, Ear},
+    outbox::{Mover, OutboxStats},
+};
 use crate::{
-    Append, AppendError, BoxFuture, CommitFeed, EventStore, GlobalPosition, LogEpoch, LogHead,
-    Page, PendingAppend, Read, ReadError, StoreStats, writer::Writer,
+    Append, AppendError, BoxFuture, CommandKey, CommandName, CommitFeed, ConsumerStore, EventStore,
+    Executed, Execution, GlobalPosition, LogEpoch, LogHead, Page, PendingAppend, PendingExecution,
+    Read, ReadError, Removal, RemoveError, Removed, StoreStats, Target, writer::Writer,
 };
 
 /// The log in PostgreSQL.
@@ -41,8 +54,11 @@ pub struct PostgresStore {
     writer: Arc<Writer>,
     server: Server,
     reads: PgPool,
+    consumers: Arc<PostgresConsumers>,
     runtime: Handle,
-    /// The notifier, the listener, the head look and the housekeeping; they end with the store.
+    outbox: Arc<OutboxStats>,
+    /// The notifier, the listener, the head look, the mover and the housekeeping; they end with the
+    /// store.
     tasks: Mutex<JoinSet<()>>,
 }
 
@@ -73,15 +89,22 @@ impl PostgresStore {
         epoch::observe(&mut connection, &server).await.map_err(opening)?;
         tracing::info!(address = %server.address(), "opened the log");
 
-        let committed = watch::Sender::new(GlobalPosition::START);
+        let appended = watch::Sender::new(GlobalPosition::START);
+        let moved = watch::Sender::new(GlobalPosition::START);
+        let commits = Commits { appended: appended.subscribe(), moved: moved.subscribe() };
         let mut tasks = JoinSet::new();
-        tasks.spawn(notify::announce(server.clone(), committed.subscribe()));
+        tasks.spawn(notify::announce(server.clone(), commits.clone()));
         tasks.spawn(housekeeping::keep(server.clone()));
-        let ear = Arc::new(Ear::new(committed.subscribe()));
+        let ear = Arc::new(Ear::new(commits));
         if options.listen == ListenMode::Listen {
             tasks.spawn(notify::listen(listen_server, Arc::clone(&ear)));
         }
-        let appender = Appender::new(server.clone(), connection, committed);
+        let consumers = Arc::new(PostgresConsumers::new(
+            server.clone(),
+            options.limits.clone(),
+            options.consumer_connections,
+        ));
+        let appender = Appender::new(server.clone(), connection, appended);
         let writer = Arc::new(Writer::start(appender, options.limits));
         tasks.spawn(notify::watch_head(
             server.clone(),
@@ -89,9 +112,14 @@ impl PostgresStore {
             options.head_poll,
             ear,
         ));
+        let outbox = Arc::new(OutboxStats::default());
+        let mover = Mover::new(server.clone(), Arc::clone(&writer), moved, Arc::clone(&outbox));
+        tasks.spawn(mover.run());
         Ok(Self {
             writer,
+            outbox,
             reads: server.read_pool(options.read_connections),
+            consumers,
             server,
             runtime: Handle::current(),
             tasks: Mutex::new(tasks),
@@ -111,15 +139,20 @@ impl PostgresStore {
 
     /// Runs `work` on the store's own runtime, so that the connections are polled nowhere else.
     /// Dropping the future ends the work.
-    fn on_runtime<T: Send + 'static>(
+    fn on_runtime<T, E>(
         &self,
-        work: impl Future<Output = Result<T, ReadError>> + Send + 'static,
-    ) -> BoxFuture<'_, Result<T, ReadError>> {
+        work: impl Future<Output = Result<T, E>> + Send + 'static,
+    ) -> BoxFuture<'_, Result<T, E>>
+    where
+        T: Send + 'static,
+        E: From<ReadError> + Send + 'static,
+    {
         let mut tasks = JoinSet::new();
         tasks.spawn_on(work, &self.runtime);
         Box::pin(async move {
             // None, or an error, when the runtime is gone.
-            tasks.join_next().await.and_then(Result::ok).unwrap_or(Err(ReadError::Unavailable))
+            let done = tasks.join_next().await.and_then(Result::ok);
+            done.unwrap_or_else(|| Err(ReadError::Unavailable.into()))
         })
     }
 }
@@ -127,6 +160,20 @@ impl PostgresStore {
 impl EventStore for PostgresStore {
     fn append(&self, append: Append) -> Result<PendingAppend, AppendError> {
         self.writer.append(append)
+    }
+
+    fn execute(&self, execution: Execution) -> Result<PendingExecution, AppendError> {
+        self.writer.execute(execution)
+    }
+
+    fn command_result(
+        &self,
+        name: &CommandName,
+        key: &CommandKey,
+    ) -> BoxFuture<'_, Result<Option<Executed>, ReadError>> {
+        let (pool, server) = (self.reads.clone(), self.server.clone());
+        let (name, key) = (name.clone(), key.clone());
+        self.on_runtime(async move { read::command(&pool, &server, &name, &key).await })
     }
 
     fn read(&self, read: Read) -> BoxFuture<'_, Result<Page, ReadError>> {
@@ -147,8 +194,34 @@ impl EventStore for PostgresStore {
         let server = self.server.clone();
         self.on_runtime(async move {
             let mut connection = server.connect().await?;
-            Ok(epoch::begin(&mut connection, &server).await?)
+            Ok::<_, ReadError>(epoch::begin(&mut connection, &server).await?)
         })
+    }
+
+    fn consumers(&self) -> Arc<dyn ConsumerStore> {
+        Arc::clone(&self.consumers) as _
+    }
+
+    fn remove(&self, removal: Removal) -> BoxFuture<'_, Result<Removed, RemoveError>> {
+        let (server, writer) = (self.server.clone(), Arc::clone(&self.writer));
+        self.on_runtime(async move {
+            let removed = retention::remove(&server, removal).await?;
+            if let Some(erasure) = removed.erasure {
+                writer.hint(erasure.position);
+            }
+            Ok(removed)
+        })
+    }
+
+    fn retained_after(
+        &self,
+        target: Target,
+        after: GlobalPosition,
+    ) -> BoxFuture<'_, Result<Option<GlobalPosition>, ReadError>> {
+        let (pool, server) = (self.reads.clone(), self.server.clone());
+        self.on_runtime(
+            async move { retention::retained_after(&pool, &server, &target, after).await },
+        )
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
@@ -161,15 +234,18 @@ impl EventStore for PostgresStore {
             let reads = self.reads.clone();
             let closing = self.on_runtime(async move {
                 reads.close().await;
-                Ok(())
+                Ok::<_, ReadError>(())
             });
             // Where the runtime is gone, so are the connections.
             let _ = closing.await;
+            self.consumers.close().await;
         })
     }
 
     fn stats(&self) -> StoreStats {
-        self.writer.stats()
+        let mut stats = self.writer.stats();
+        self.outbox.add_to(&mut stats);
+        stats
     }
 }
 

@@ -22,7 +22,7 @@ use tokio::{
 };
 
 use super::connect::Server;
-use crate::{GlobalPosition, writer::Writer};
+use crate::{GlobalPosition, plant::Plant, writer::Writer};
 
 const CHANNEL: &str = "tidewire";
 const NOTIFY_HEAD: &str = include_str!("sql/notify_head.sql");
@@ -40,11 +40,41 @@ const RETRY: Duration = Duration::from_secs(1);
 /// is taken for dead.
 const UNHEARD_MAX: u32 = 20;
 
+/// The head after this process's last commit: the writer's, and the mover's.
+#[derive(Debug, Clone)]
+pub(super) struct Commits {
+    /// The writer's, which the feed has as batches.
+    pub(super) appended: watch::Receiver<GlobalPosition>,
+    /// The mover's, of which it tells the feed itself.
+    pub(super) moved: watch::Receiver<GlobalPosition>,
+}
+
+impl Commits {
+    /// The head after the last of them.
+    fn last(&self) -> GlobalPosition {
+        (*self.appended.borrow()).max(*self.moved.borrow())
+    }
+
+    /// Whether one of them ended at `head`.
+    fn include(&self, head: GlobalPosition) -> bool {
+        head == *self.appended.borrow() || head == *self.moved.borrow()
+    }
+
+    /// Waits for the next one. `None` when there will be no more.
+    async fn next(&mut self) -> Option<GlobalPosition> {
+        let changed = tokio::select! {
+            changed = self.appended.changed() => changed,
+            changed = self.moved.changed() => changed,
+        };
+        changed.ok()?;
+        Some((*self.appended.borrow_and_update()).max(*self.moved.borrow_and_update()))
+    }
+}
+
 /// Sends a NOTIFY for what this process commits.
-pub(super) async fn announce(server: Server, mut committed: watch::Receiver<GlobalPosition>) {
+pub(super) async fn announce(server: Server, mut commits: Commits) {
     let mut connection = None;
-    while committed.changed().await.is_ok() {
-        let head = *committed.borrow_and_update();
+    while let Some(head) = commits.next().await {
         let pause = match notify(&server, &mut connection, head).await {
             Ok(()) => QUIET,
             Err(reason) => {
@@ -81,8 +111,8 @@ async fn notify(
 pub(super) struct Ear {
     /// The head as this process's feed was last told it by the head look.
     told: watch::Sender<GlobalPosition>,
-    /// The head after this process's last commit.
-    committed: watch::Receiver<GlobalPosition>,
+    /// What this process commits.
+    commits: Commits,
     /// Somebody says that it is worth looking.
     look: Notify,
     /// The listening session should be made anew.
@@ -92,11 +122,11 @@ pub(super) struct Ear {
 }
 
 impl Ear {
-    /// An ear that has heard nothing yet, in a process that tells its commits to `committed`.
-    pub(super) fn new(committed: watch::Receiver<GlobalPosition>) -> Self {
+    /// An ear that has heard nothing yet, in a process with these commits.
+    pub(super) fn new(commits: Commits) -> Self {
         Self {
             told: watch::Sender::new(GlobalPosition::START),
-            committed,
+            commits,
             look: Notify::new(),
             relisten: Notify::new(),
             unheard: AtomicU32::new(0),
@@ -106,7 +136,7 @@ impl Ear {
     /// Whether a notification is worth a look: not if it hints at what the feed was told, as
     /// one's own do; anything else may be.
     fn is_news(&self, payload: &str) -> bool {
-        let known = (*self.told.borrow()).max(*self.committed.borrow());
+        let known = (*self.told.borrow()).max(self.commits.last());
         payload.parse().map_or(true, |hint: u64| hint > known.get())
     }
 
@@ -116,7 +146,7 @@ impl Ear {
         if head < before {
             tracing::error!(%before, %head, "the log went back; was the database restored?");
         }
-        head > before && head != *self.committed.borrow()
+        head > before && !self.commits.include(head)
     }
 }
 
@@ -177,6 +207,9 @@ pub(super) async fn watch_head(
             _ = ticks.tick() => true,
             () = ear.look.notified() => false,
         };
+        if regular && Plant::NoHeadPoll.is_active() {
+            continue;
+        }
         match look(&server, &mut connection).await {
             Ok(head) => {
                 if !reachable {
@@ -226,25 +259,29 @@ mod tests {
 
     #[test]
     fn a_hint_saves_a_look_and_nothing_else() {
-        let committed = watch::Sender::new(at(7));
-        let ear = Ear::new(committed.subscribe());
+        let (appended, moved) = (watch::Sender::new(at(7)), watch::Sender::new(at(6)));
+        let ear = Ear::new(Commits { appended: appended.subscribe(), moved: moved.subscribe() });
         ear.saw(at(5));
         for (payload, news) in
             [("8", true), ("7", false), ("5", false), ("", true), ("-1", true), ("x", true)]
         {
             assert_eq!(ear.is_news(payload), news, "{payload:?}");
         }
+        moved.send_replace(at(8));
+        assert!(!ear.is_news("8"), "it was moved here");
     }
 
     #[test]
     fn the_feed_is_told_what_others_committed_once() {
-        let committed = watch::Sender::new(at(0));
-        let ear = Ear::new(committed.subscribe());
+        let (appended, moved) = (watch::Sender::new(at(0)), watch::Sender::new(at(0)));
+        let ear = Ear::new(Commits { appended: appended.subscribe(), moved: moved.subscribe() });
         assert!(ear.saw(at(3)));
         assert!(!ear.saw(at(3)));
-        committed.send_replace(at(4));
+        appended.send_replace(at(4));
         assert!(!ear.saw(at(4)), "its own commit went to the feed as a batch");
         assert!(ear.saw(at(5)));
+        moved.send_replace(at(6));
+        assert!(!ear.saw(at(6)), "the mover told the feed");
         assert!(!ear.saw(at(2)), "a log that went back has no news");
         assert!(ear.saw(at(3)));
     }

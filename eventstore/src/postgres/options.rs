@@ -24,6 +24,9 @@ pub struct PostgresOptions {
     /// Connections that read pages, at least 1 (4). The writer, the listener, the notifier and
     /// the head look have one each besides.
     pub read_connections: u32,
+    /// Connections for claims of consumers and for what people ask about them, at least 1 (2); one
+    /// more has their progress and leases to itself.
+    pub consumer_connections: u32,
     /// How often the head is looked at, whatever was heard (250 ms).
     pub head_poll: Duration,
     /// How long connecting, or waiting for a free connection, may take (5 s).
@@ -43,6 +46,7 @@ impl PostgresOptions {
             listen: ListenMode::Listen,
             migrations: MigrationMode::Apply,
             read_connections: 4,
+            consumer_connections: 2,
             head_poll: Duration::from_millis(250),
             connect_timeout: Duration::from_secs(5),
             statement_timeout: Duration::from_secs(30),
@@ -57,6 +61,7 @@ impl fmt::Debug for PostgresOptions {
             .field("listen", &self.listen)
             .field("migrations", &self.migrations)
             .field("read_connections", &self.read_connections)
+            .field("consumer_connections", &self.consumer_connections)
             .field("head_poll", &self.head_poll)
             .field("connect_timeout", &self.connect_timeout)
             .field("statement_timeout", &self.statement_timeout)

@@ -13,14 +13,16 @@ use sqlx::{
 };
 
 use super::{
+    commands,
     connect::Server,
     epoch,
     fault::{Fault, reason},
     wire::Moment,
 };
 use crate::{
-    Direction, EventId, EventType, GlobalPosition, LogHead, NUMBER_MAX, Page, Payload, Read,
-    ReadError, ReadStart, RecordedEvent, Revision, StreamName, Target,
+    CommandKey, CommandName, Direction, EventId, EventType, Executed, GlobalPosition, LogHead,
+    NUMBER_MAX, Page, Payload, REMOVED_NAME, Read, ReadError, ReadStart, RecordedEvent, Revision,
+    StreamName, Target,
 };
 
 const FIND_REVISION: &str = include_str!("sql/find_revision.sql");
@@ -60,6 +62,24 @@ pub(super) async fn head(pool: &PgPool, server: &Server) -> Result<LogHead, Read
         let mut connection = acquire(pool).await?;
         match epoch::read(&mut connection, server).await {
             Ok(head) => return Ok(head),
+            Err(Fault::Lost(reason) | Fault::Ended(reason)) => discard(connection, &reason),
+            Err(fault) => return Err(fault.into()),
+        }
+    }
+    Err(ReadError::Unavailable)
+}
+
+/// Finds what is recorded under a command's name and key, on a connection of `pool`.
+pub(super) async fn command(
+    pool: &PgPool,
+    server: &Server,
+    name: &CommandName,
+    key: &CommandKey,
+) -> Result<Option<Executed>, ReadError> {
+    for _ in 0..ATTEMPTS {
+        let mut connection = acquire(pool).await?;
+        match commands::find(&mut connection, server, &[(name, key)]).await {
+            Ok(found) => return Ok(found.into_values().next().map(|row| row.executed(true))),
             Err(Fault::Lost(reason) | Fault::Ended(reason)) => discard(connection, &reason),
             Err(fault) => return Err(fault.into()),
         }
@@ -360,11 +380,16 @@ impl Names {
 /// Columns of every page statement: head, position, revision, recorded_at, id, stream, type, data,
 /// content_type, bytes, meta.
 fn decode_event(row: &PgRow, names: &mut Names) -> Result<RecordedEvent, PageError> {
+    let event_type = text(row, 6)?;
     let payload = match optional(row, 7)? {
         Some(data) => Payload::Json(Bytes::copy_from_slice(data)),
-        None => Payload::Binary {
-            content_type: Arc::from(text(row, 8)?),
-            data: Bytes::copy_from_slice(required(row, 9)?),
+        None => match text(row, 8)? {
+            "" if event_type == REMOVED_NAME => Payload::Removed,
+            "" => Payload::Erased,
+            content_type => Payload::Binary {
+                content_type: Arc::from(content_type),
+                data: Bytes::copy_from_slice(required(row, 9)?),
+            },
         },
     };
     let Moment(recorded_at) = row.try_get_unchecked(3).map_err(corrupt)?;
@@ -373,7 +398,7 @@ fn decode_event(row: &PgRow, names: &mut Names) -> Result<RecordedEvent, PageErr
         position: GlobalPosition::new(unsigned(raw_i64(row, 1)?)?),
         stream: names.stream(text(row, 5)?)?,
         revision: Revision::new(unsigned(raw_i64(row, 2)?)?),
-        event_type: names.event_type(text(row, 6)?)?,
+        event_type: names.event_type(event_type)?,
         id: EventId::from(uuid::Uuid::from_bytes(id)),
         recorded_at,
         payload,

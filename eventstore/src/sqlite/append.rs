@@ -1,12 +1,20 @@
 //! Commits groups to SQLite: one transaction a group, its rows in few statements of many rows.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use sqlx::{
     AssertSqlSafe, Connection as _, Row as _, SqliteConnection, sqlite::SqliteConnectOptions,
 };
 
-use super::error::{away, commit_error};
+use tokio::sync::Semaphore;
+
+use super::{
+    commands,
+    error::{away, commit_error},
+};
 use crate::{
     Appended, EventId, GlobalPosition, Payload, RecordedEvent, Revision, StreamName, Timestamp,
     plan::{self, LogState, Plan, REQUESTS_KEPT_MICROS, Request, RequestRow},
@@ -17,19 +25,27 @@ use crate::{
 /// few of them as its size allows. 9 binds a row stay below SQLite's 32,766.
 const CHUNK_ROWS: [usize; 4] = [512, 64, 8, 1];
 
-/// At most so many old `requests` rows are deleted with one group that adds to them.
-const FORGET_ROWS_MAX: i64 = 1000;
+/// At most so many old `requests` rows, and as many old `commands` rows, are deleted with one group that adds
+/// to them.
+pub(super) const FORGET_ROWS_MAX: i64 = 1000;
 
 /// The writer's connection.
 pub(super) struct SqliteBackend {
     connect: SqliteConnectOptions,
     connection: Option<SqliteConnection>,
+    /// Whose turn it is to write, of all in this process.
+    turn: Arc<Semaphore>,
     inserts: [Arc<str>; CHUNK_ROWS.len()],
 }
 
 impl SqliteBackend {
-    pub(super) fn new(connection: SqliteConnection, connect: SqliteConnectOptions) -> Self {
-        Self { connect, connection: Some(connection), inserts: CHUNK_ROWS.map(insert_events) }
+    pub(super) fn new(
+        connection: SqliteConnection,
+        connect: SqliteConnectOptions,
+        turn: Arc<Semaphore>,
+    ) -> Self {
+        let inserts = CHUNK_ROWS.map(insert_events);
+        Self { connect, connection: Some(connection), turn, inserts }
     }
 
     async fn write(
@@ -45,13 +61,14 @@ impl SqliteBackend {
         let state = load_state(&mut transaction, group).await.map_err(refused)?;
         let now = Timestamp::now();
         let plan = plan::plan(group, &state, now);
-        if plan.events.is_empty() {
+        if plan.is_empty() {
             // Nothing was written: how the transaction ends does not matter.
             let _ = transaction.rollback().await;
             return Ok(plan);
         }
         write_events(&mut transaction, inserts, &plan.events).await.map_err(refused)?;
         write_requests(&mut transaction, &plan.requests, now).await.map_err(refused)?;
+        commands::write(&mut transaction, &plan.commands, now).await.map_err(refused)?;
         match transaction.commit().await {
             Ok(()) => Ok(plan),
             Err(error) => {
@@ -67,7 +84,9 @@ impl Backend for SqliteBackend {
         let Some(connection) = &mut self.connection else {
             return Err(CommitError::Away(Away("not connected".into())));
         };
+        let turn = self.turn.acquire().await.expect("the turns are never closed");
         let result = Self::write(connection, &self.inserts, group).await;
+        drop(turn);
         if let Err(CommitError::Unknown(_) | CommitError::Away(_)) = &result {
             self.connection = None;
         }
@@ -75,7 +94,6 @@ impl Backend for SqliteBackend {
     }
 
     async fn resolve(&mut self, plan: &Plan) -> Result<bool, Away> {
-        let Some(first) = plan.events.first() else { return Ok(true) };
         self.reconnect().await?;
         let Some(connection) = &mut self.connection else {
             return Err(Away("not connected".into()));
@@ -83,13 +101,9 @@ impl Backend for SqliteBackend {
         // Under the write lock nobody else is still committing.
         let found = async {
             let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-            let found: i64 = sqlx::query_scalar(include_str!("sql/find_event.sql"))
-                .bind(number(first.position.get()))
-                .bind(first.id.as_uuid())
-                .fetch_one(&mut *transaction)
-                .await?;
+            let found = is_recorded(&mut transaction, plan).await?;
             transaction.rollback().await?;
-            Ok::<_, sqlx::Error>(found == 1)
+            Ok::<_, sqlx::Error>(found)
         };
         match found.await {
             Ok(found) => Ok(found),
@@ -119,6 +133,25 @@ impl Backend for SqliteBackend {
     }
 }
 
+/// Whether `plan` was recorded, which shows by any of its rows.
+async fn is_recorded(connection: &mut SqliteConnection, plan: &Plan) -> Result<bool, sqlx::Error> {
+    match (plan.events.first(), plan.commands.first()) {
+        (Some(first), _) => {
+            let found: i64 = sqlx::query_scalar(include_str!("sql/find_event.sql"))
+                .bind(number(first.position.get()))
+                .bind(first.id.as_uuid())
+                .fetch_one(connection)
+                .await?;
+            Ok(found == 1)
+        }
+        (None, Some(first)) => {
+            let found = commands::find(connection, &first.name, &first.key).await?;
+            Ok(found.is_some_and(|found| found.execution == first.execution))
+        }
+        (None, None) => Ok(true),
+    }
+}
+
 /// Loads what `group` depends on.
 async fn load_state(
     connection: &mut SqliteConnection,
@@ -134,14 +167,20 @@ async fn load_state(
         .fetch_all(&mut *connection)
         .await?;
     let mut revisions = HashMap::with_capacity(rows.len());
+    let mut emptied = HashSet::new();
     for row in rows {
-        revisions
-            .insert(recorded_stream(row.try_get(0)?)?, Revision::new(unsigned(row.try_get(1)?)));
+        let stream = recorded_stream(row.try_get(0)?)?;
+        if row.try_get(2)? {
+            emptied.insert(stream.clone());
+        }
+        revisions.insert(stream, Revision::new(unsigned(row.try_get(1)?)));
     }
     let ids = plan::client_ids(group);
     let recorded =
-        if ids.is_empty() { HashMap::new() } else { load_requests(connection, &ids).await? };
-    Ok(LogState { head: GlobalPosition::new(unsigned(head)), revisions, recorded })
+        if ids.is_empty() { HashMap::new() } else { load_requests(&mut *connection, &ids).await? };
+    let commands = commands::load(connection, group).await?;
+    let head = GlobalPosition::new(unsigned(head));
+    Ok(LogState { head, revisions, emptied, recorded, commands })
 }
 
 async fn load_requests(
@@ -199,12 +238,13 @@ fn bind_event<'q>(insert: Insert<'q>, event: &'q RecordedEvent) -> Insert<'q> {
     let insert = match &event.payload {
         Payload::Json(data) => insert.bind(json_text(data)).bind(None::<&str>),
         Payload::Binary { content_type, data } => insert.bind(&data[..]).bind(&**content_type),
+        Payload::Erased | Payload::Removed => insert.bind("").bind(None::<&str>),
     };
     insert.bind(event.meta.as_deref().map(json_text))
 }
 
 /// The text of bytes that admission found to be JSON.
-fn json_text(bytes: &[u8]) -> &str {
+pub(super) fn json_text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).expect("admission lets only UTF-8 through")
 }
 

@@ -26,11 +26,28 @@ struct Migration {
 }
 
 /// All steps, oldest first.
-const MIGRATIONS: &[Migration] = &[Migration {
-    version: 1,
-    name: "log",
-    sql: include_str!("../../../migrations/sqlite/0001_log.sql"),
-}];
+const MIGRATIONS: &[Migration] = &[
+    Migration {
+        version: 1,
+        name: "log",
+        sql: include_str!("../../../migrations/sqlite/0001_log.sql"),
+    },
+    Migration {
+        version: 3,
+        name: "consumers",
+        sql: include_str!("../../../migrations/sqlite/0003_consumers.sql"),
+    },
+    Migration {
+        version: 5,
+        name: "retention",
+        sql: include_str!("../../../migrations/sqlite/0005_retention.sql"),
+    },
+    Migration {
+        version: 6,
+        name: "commands",
+        sql: include_str!("../../../migrations/sqlite/0006_commands.sql"),
+    },
+];
 
 /// Connects for writing and makes sure that the file is in WAL mode.
 ///

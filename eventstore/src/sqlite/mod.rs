@@ -5,15 +5,18 @@
 //! process wrote is noticed by looking at the head. One process at a time may *serve* a file.
 
 mod append;
+mod commands;
+mod consumers;
 mod error;
 mod migrate;
 mod read;
+mod retention;
 
 use std::{
     fs::{File, TryLockError},
     io,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -21,11 +24,15 @@ use sqlx::{
     Connection as _, SqliteConnection,
     sqlite::{SqliteConnectOptions, SqliteSynchronous},
 };
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
+use self::consumers::SqliteConsumers;
 use crate::{
-    Append, AppendError, BoxFuture, CommitFeed, EventStore, GlobalPosition, Limits, LogEpoch,
-    LogHead, Page, PendingAppend, Read, ReadError, StoreStats, Timestamp, writer::Writer,
+    Append, AppendError, BoxFuture, CommandKey, CommandName, CommitFeed, ConsumerStore, EventStore,
+    Executed, Execution, GlobalPosition, Limits, LogEpoch, LogHead, Page, PendingAppend,
+    PendingExecution, Read, ReadError, Removal, RemoveError, Removed, StoreStats, Target,
+    Timestamp, writer::Writer,
 };
 
 pub use error::OpenError;
@@ -82,6 +89,7 @@ pub struct SqliteStore {
     path: PathBuf,
     writer: Writer,
     reader: read::Reader,
+    consumers: Arc<SqliteConsumers>,
     connect: SqliteConnectOptions,
     /// Held by the process that serves the file, until the store is closed.
     serve_lock: Mutex<Option<File>>,
@@ -111,9 +119,13 @@ impl SqliteStore {
         let mut connection = migrate::open(&connect, &path, options.busy_timeout).await?;
         migrate::run(&mut connection, &path).await?;
         let reader = read::Reader::new(&connect, options.readers_max);
-        let backend = append::SqliteBackend::new(connection, connect.clone());
+        let turn = Arc::new(Semaphore::new(1));
+        let consumers =
+            Arc::new(SqliteConsumers::new(&connect, options.limits.clone(), Arc::clone(&turn)));
+        let backend = append::SqliteBackend::new(connection, connect.clone(), turn);
         let writer = Writer::start(backend, options.limits);
-        Ok(Self { path, writer, reader, connect, serve_lock: Mutex::new(serve_lock) })
+        let serve_lock = Mutex::new(serve_lock);
+        Ok(Self { path, writer, reader, consumers, connect, serve_lock })
     }
 
     /// The file that holds the log.
@@ -125,6 +137,18 @@ impl SqliteStore {
 impl EventStore for SqliteStore {
     fn append(&self, append: Append) -> Result<PendingAppend, AppendError> {
         self.writer.append(append)
+    }
+
+    fn execute(&self, execution: Execution) -> Result<PendingExecution, AppendError> {
+        self.writer.execute(execution)
+    }
+
+    fn command_result(
+        &self,
+        name: &CommandName,
+        key: &CommandKey,
+    ) -> BoxFuture<'_, Result<Option<Executed>, ReadError>> {
+        Box::pin(self.reader.command(name.clone(), key.clone()))
     }
 
     fn read(&self, read: Read) -> BoxFuture<'_, Result<Page, ReadError>> {
@@ -159,10 +183,33 @@ impl EventStore for SqliteStore {
         })
     }
 
+    fn consumers(&self) -> Arc<dyn ConsumerStore> {
+        Arc::clone(&self.consumers) as _
+    }
+
+    fn remove(&self, removal: Removal) -> BoxFuture<'_, Result<Removed, RemoveError>> {
+        Box::pin(async move {
+            let removed = retention::remove(&self.connect, removal).await?;
+            if let Some(erasure) = removed.erasure {
+                self.writer.hint(erasure.position);
+            }
+            Ok(removed)
+        })
+    }
+
+    fn retained_after(
+        &self,
+        target: Target,
+        after: GlobalPosition,
+    ) -> BoxFuture<'_, Result<Option<GlobalPosition>, ReadError>> {
+        Box::pin(async move { self.reader.retained_after(&target, after).await })
+    }
+
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {
             self.writer.close().await;
             self.reader.close().await;
+            self.consumers.close().await;
             // Dropping the file gives up the lock.
             self.serve_lock.lock().unwrap_or_else(PoisonError::into_inner).take();
         })

@@ -15,11 +15,13 @@ use uuid::Uuid;
 
 use super::{
     append::{number, unsigned},
+    commands,
     error::read_error,
 };
 use crate::{
-    Direction, EventId, EventType, GlobalPosition, LogEpoch, LogHead, NUMBER_MAX, Page, Payload,
-    Read, ReadError, ReadStart, RecordedEvent, Revision, StreamName, Target, Timestamp,
+    CommandKey, CommandName, Direction, EventId, EventType, Executed, GlobalPosition, LogEpoch,
+    LogHead, NUMBER_MAX, Page, Payload, REMOVED_NAME, Read, ReadError, ReadStart, RecordedEvent,
+    Removals, Revision, StreamName, Target, Timestamp, removal::read_instead,
 };
 
 /// Past so many types a read of the whole log filters as it scans: SQLite joins at most 500
@@ -66,15 +68,57 @@ impl Reader {
         let epochs: Result<Arc<[LogEpoch]>, _> = rows.iter().map(epoch).collect();
         match (head, epochs) {
             (Ok(Some(head)), Ok(epochs)) => {
-                Ok(LogHead { position: GlobalPosition::new(unsigned(head)), epochs })
+                let removals = removals(&rows[0]).map_err(|error| read_error(&error))?;
+                Ok(LogHead { position: GlobalPosition::new(unsigned(head)), epochs, removals })
             }
             (Ok(None), _) => Err(ReadError::Corrupt { reason: "the log has no epoch".into() }),
             (Err(error), _) | (_, Err(error)) => Err(read_error(&error)),
         }
     }
 
+    /// See [`EventStore::retained_after`](crate::EventStore::retained_after).
+    pub(super) async fn retained_after(
+        &self,
+        target: &Target,
+        after: GlobalPosition,
+    ) -> Result<Option<GlobalPosition>, ReadError> {
+        let query = match target {
+            Target::All => sqlx::query(include_str!("sql/find_removed.sql")),
+            Target::Category(category) => {
+                sqlx::query(include_str!("sql/find_removed_of_category.sql"))
+                    .bind(category.as_str())
+            }
+            Target::Stream(stream) => {
+                sqlx::query(include_str!("sql/find_removed_of_stream.sql")).bind(stream.as_str())
+            }
+        };
+        let found = async {
+            let row = query.fetch_one(&self.pages).await?;
+            let position = |column| {
+                let number = row.try_get::<Option<i64>, _>(column)?;
+                Ok::<_, sqlx::Error>(number.map(|number| GlobalPosition::new(unsigned(number))))
+            };
+            let next = position(2)?.unwrap_or_default().next();
+            Ok::<_, sqlx::Error>(read_instead(after, position(0)?, position(1)?, next))
+        };
+        found.await.map_err(|error| read_error(&error))
+    }
+
     pub(super) async fn page(&self, read: Read) -> Result<Page, ReadError> {
         self.read_page(read).await.map_err(|error| read_error(&error))
+    }
+
+    pub(super) async fn command(
+        &self,
+        name: CommandName,
+        key: CommandKey,
+    ) -> Result<Option<Executed>, ReadError> {
+        let found = async {
+            let mut connection = self.pages.acquire().await?;
+            commands::find(&mut connection, &name, &key).await
+        };
+        let found = found.await.map_err(|error| read_error(&error))?;
+        Ok(found.map(|row| row.executed(true)))
     }
 
     async fn read_page(&self, read: Read) -> Result<Page, sqlx::Error> {
@@ -238,7 +282,12 @@ fn read_all(read: &Read) -> Arc<str> {
 
 fn recorded_event(row: &SqliteRow) -> Result<RecordedEvent, sqlx::Error> {
     let data = Bytes::from(row.try_get::<Vec<u8>, _>(6)?);
+    let event_type =
+        EventType::recorded(row.try_get(5)?).map_err(|error| sqlx::Error::Decode(error.into()))?;
     let payload = match row.try_get::<Option<&str>, _>(7)? {
+        // No JSON text is empty.
+        None if data.is_empty() && event_type.as_str() == REMOVED_NAME => Payload::Removed,
+        None if data.is_empty() => Payload::Erased,
         None => Payload::Json(data),
         Some(content_type) => Payload::Binary { content_type: content_type.into(), data },
     };
@@ -249,10 +298,16 @@ fn recorded_event(row: &SqliteRow) -> Result<RecordedEvent, sqlx::Error> {
         id: EventId::from(row.try_get::<Uuid, _>(3)?),
         stream: StreamName::recorded(row.try_get(4)?)
             .map_err(|error| sqlx::Error::Decode(error.into()))?,
-        event_type: EventType::recorded(row.try_get(5)?)
-            .map_err(|error| sqlx::Error::Decode(error.into()))?,
+        event_type,
         payload,
         meta: row.try_get::<Option<Vec<u8>>, _>(8)?.map(Bytes::from),
+    })
+}
+
+fn removals(row: &SqliteRow) -> Result<Removals, sqlx::Error> {
+    Ok(Removals {
+        batches: unsigned(row.try_get(4)?),
+        through: GlobalPosition::new(unsigned(row.try_get(5)?)),
     })
 }
 

@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test program uses a part")]
 
 pub(crate) mod cluster;
+pub(crate) mod doors;
 pub(crate) mod link;
 
 use std::{

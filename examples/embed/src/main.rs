@@ -1,13 +1,18 @@
-//! An Actix application with a log of its own below `/log`: WebSocket, HTTP and metrics.
+//! An Actix application with a log of its own below `/log`: WebSocket, HTTP and metrics, and a
+//! command that the application handles itself.
 //!
 //! `cargo run --package embed`, then:
 //!
 //! ```sh
 //! curl localhost:8080/
-//! curl localhost:8080/log/streams/order-1 -H 'content-type: application/json' \
-//!   -d '{"events": [{"type": "OrderPlaced", "data": {"total": 12}}]}'
+//! curl localhost:8080/log/commands/place-order -H 'content-type: application/json' \
+//!   -d '{"key": "my-first", "data": {"customer": "ann", "items": [{"product": "bread", "quantity": 2}]}}'
 //! curl localhost:8080/log/events
 //! ```
+//!
+//! Send the second line again: the answer is the same, and there is one order.
+
+mod order;
 
 use std::{error::Error, sync::Arc};
 
@@ -23,7 +28,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let runtime = DatabaseRuntime::new(2)?;
     let store = runtime.run(SqliteStore::open(file, SqliteOptions::serve())).await?;
-    let tidewire = Tidewire::builder(Arc::new(store)).runtime(runtime).start().await?;
+    let tidewire = Tidewire::builder(Arc::new(store))
+        .runtime(runtime)
+        .command("place-order", order::place_order)
+        .start()
+        .await?;
     let app = move || {
         App::new()
             .route("/", web::get().to(async || "the application's own page\n"))

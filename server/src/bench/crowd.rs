@@ -25,7 +25,7 @@ use tokio::{
     net::TcpStream,
     sync::Notify,
     task::JoinSet,
-    time::timeout,
+    time::{Interval, interval_at, timeout},
 };
 
 use super::frames::{Frame, Positions, first_frame, number_after};
@@ -54,6 +54,15 @@ pub(super) enum Begin {
     Silent,
 }
 
+/// How sessions settle what they get, as the clients do that come with Tidewire.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Acks {
+    /// Most events that are sent and not settled; a quarter of it is settled at once.
+    pub(super) window: u32,
+    /// What is less is settled after this long.
+    pub(super) delay: Duration,
+}
+
 /// Whether the inside of each message is checked too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Check {
@@ -80,6 +89,8 @@ pub(super) struct Received {
 #[derive(Debug)]
 pub(super) struct Crowd {
     pub(super) tally: Rc<Tally>,
+    /// How sessions that join from now on settle events; none: not at all.
+    pub(super) acks: Option<Acks>,
     tasks: JoinSet<()>,
 }
 
@@ -137,7 +148,7 @@ impl Crowd {
             news: Notify::new(),
             resume: Notify::new(),
         };
-        Self { tally: Rc::new(tally), tasks: JoinSet::new() }
+        Self { tally: Rc::new(tally), acks: None, tasks: JoinSet::new() }
     }
 
     /// Lets `sessions` more in; returns when each is connected, and has asked for its events.
@@ -151,11 +162,13 @@ impl Crowd {
         sessions: usize,
         begin: Begin,
     ) -> Result<()> {
-        let handshakes = stream::iter(0..sessions).map(|_| open(address, begin));
+        let acks = self.acks;
+        let handshakes = stream::iter(0..sessions).map(|_| open(address, begin, acks));
         let open = handshakes.buffer_unordered(HANDSHAKES).try_for_each(|(socket, rest)| {
             let session = self.tally.enter();
             let tally = Rc::clone(&self.tally);
-            self.tasks.spawn_local(Session { socket, rest, session, tally }.read());
+            let unsettled = acks.map(|acks| Unsettled::new(acks, session));
+            self.tasks.spawn_local(Session { socket, rest, session, tally, unsettled }.read());
             futures_util::future::ok(())
         });
         timeout(SETUP, open).await.context("the sessions could not all connect in time")?
@@ -363,6 +376,23 @@ struct Session {
     rest: Vec<u8>,
     session: usize,
     tally: Rc<Tally>,
+    unsettled: Option<Unsettled>,
+}
+
+/// What a session has to settle.
+struct Unsettled {
+    acks: Acks,
+    events: u64,
+    last: u64,
+    tick: Interval,
+}
+
+impl Unsettled {
+    fn new(acks: Acks, session: usize) -> Self {
+        // Clients are not in step with each other.
+        let first = tokio::time::Instant::now() + acks.delay.mul_f64((session % 97) as f64 / 97.0);
+        Self { acks, events: 0, last: 0, tick: interval_at(first, acks.delay) }
+    }
 }
 
 impl Session {
@@ -384,6 +414,11 @@ impl Session {
             let read = std::future::poll_fn(|task| {
                 if tally.is_stalled(self.session) {
                     return Poll::Ready(Ok(None));
+                }
+                if let Some(unsettled) = &mut self.unsettled
+                    && unsettled.tick.poll_tick(task).is_ready()
+                {
+                    return Poll::Ready(self.settle().map(|()| None));
                 }
                 let mut buffer = tally.buffer.borrow_mut();
                 let mut buffer = ReadBuf::new(&mut buffer);
@@ -433,11 +468,34 @@ impl Session {
             match self.tally.positions.ends(frame.payload) {
                 Some((first, last)) => {
                     self.tally.events(self.session, frame.payload, first, last, now);
+                    if let Some(unsettled) = &mut self.unsettled {
+                        unsettled.events += (last + 1).saturating_sub(first);
+                        unsettled.last = last;
+                        if unsettled.events >= u64::from(unsettled.acks.window / 4).max(1) {
+                            self.settle()?;
+                        }
+                    }
                 }
                 None => self.other(&frame)?,
             }
         }
         Ok(used)
+    }
+
+    /// Acks what came since the last ack.
+    fn settle(&mut self) -> Result<()> {
+        let Some(unsettled) = &mut self.unsettled else { return Ok(()) };
+        if std::mem::take(&mut unsettled.events) == 0 {
+            return Ok(());
+        }
+        let ack = format!("{{\"type\":\"ack\",\"sub\":0,\"position\":{}}}", unsettled.last);
+        let mut frame = BytesMut::new();
+        encode_masked(Opcode::Text, true, ack.as_bytes(), MASK, &mut frame);
+        let written = self.socket.try_write(&frame).context("an ack did not go out")?;
+        if written < frame.len() {
+            bail!("an ack went out in part");
+        }
+        Ok(())
     }
 
     /// Takes a frame without events.
@@ -481,18 +539,24 @@ pub(super) const MASK: [u8; 4] = [0x12, 0x34, 0x56, 0x78];
 
 /// Opens a socket at `/ws` and asks for everything from `begin`. Returns it with what has come
 /// behind the answer to the handshake.
-async fn open(address: SocketAddr, begin: Begin) -> Result<(TcpStream, Vec<u8>)> {
+async fn open(
+    address: SocketAddr,
+    begin: Begin,
+    acks: Option<Acks>,
+) -> Result<(TcpStream, Vec<u8>)> {
     let (mut socket, rest) = handshake(address, "/ws").await?;
     let after = match begin {
         Begin::Silent => return Ok((socket, rest)),
         Begin::End => "end",
         Begin::Start => "start",
     };
+    let acks =
+        acks.map_or(String::new(), |acks| format!(",\"ack\":\"each\",\"window\":{}", acks.window));
     let mut hello = BytesMut::new();
     for message in [
         "{\"type\":\"hello\",\"protocol\":1,\"client\":\"bench\"}".to_owned(),
         format!(
-            "{{\"type\":\"subscribe\",\"sub\":0,\"to\":{{\"all\":true}},\"after\":\"{after}\"}}"
+            "{{\"type\":\"subscribe\",\"sub\":0,\"to\":{{\"all\":true}},\"after\":\"{after}\"{acks}}}"
         ),
     ] {
         encode_masked(Opcode::Text, true, message.as_bytes(), MASK, &mut hello);

@@ -5,6 +5,7 @@
 //! one run, in rounds that take turns. Nothing here outlives the program: children are killed when
 //! it ends, however it ends.
 
+mod acks;
 mod body;
 mod child;
 mod crowd;
@@ -34,6 +35,7 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Bench {
+    Acks(acks::Args),
     Fanout(fanout::Args),
     Herd(herd::Args),
     Stalled(stalled::Args),
@@ -55,6 +57,7 @@ const LONGEST: Duration = Duration::from_secs(3600);
 /// The benchmark could not be run, or an event was lost, doubled or out of order.
 pub(crate) fn run(args: Args) -> Result<()> {
     match args.bench {
+        Bench::Acks(args) => measure(|pins| acks::run(args, pins)),
         Bench::Fanout(args) => measure(|pins| fanout::run(args, pins)),
         Bench::Herd(args) => measure(|pins| herd::run(args, pins)),
         Bench::Stalled(args) => measure(|pins| stalled::run(args, pins)),

@@ -40,7 +40,7 @@ pub(super) async fn run(
                 limit: PAGE_EVENTS,
             })
             .await?;
-        if output.print(page.events.iter())? == More::Enough {
+        if output.print(page.events.iter().filter(|event| !event.is_removed()))? == More::Enough {
             return Ok(());
         }
         match page.events.last() {

@@ -77,6 +77,8 @@ fn human_line(event: &RecordedEvent, line: &mut BytesMut) {
         Payload::Binary { content_type, data } => {
             line.extend_from_slice(format!("{} bytes of {content_type}", data.len()).as_bytes());
         }
+        Payload::Erased => line.extend_from_slice(b"erased"),
+        Payload::Removed => line.extend_from_slice(b"removed"),
     }
     unbreak(line);
     line.extend_from_slice(b"\n");

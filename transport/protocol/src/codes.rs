@@ -84,7 +84,7 @@ error_codes! {
     NotParked = "not_parked", never, "The consumer has parked no event at this position.";
     UnknownCommand = "unknown_command", never, "The application handles no command with this name.";
     CommandFailed = "command_failed", never, "The application refused the command; its details say why.";
-    KeyReused = "key_reused", never, "The key was used before for another command.";
+    KeyReused = "key_reused", never, "The key was used before for this command with other data.";
     Overloaded = "overloaded", retry, "The server has too much to do just now.";
     Unavailable = "unavailable", retry, "The log cannot be reached just now.";
     OutcomeUnknown = "outcome_unknown", never, "The server closes and cannot tell whether the append was recorded; with ids it can be sent again.";

@@ -26,8 +26,11 @@ fn a_peer_is_not_given_up_for_a_pong_that_was_not_read() {
         bearer: None,
     };
     let start = Instant::now();
-    let at =
-        |seconds| Moment { now: start + Duration::from_secs(seconds), head: GlobalPosition::START };
+    let at = |seconds| Moment {
+        now: start + Duration::from_secs(seconds),
+        head: GlobalPosition::START,
+        removed: GlobalPosition::START,
+    };
     let mut session = Session::new(config, info, at(0));
     for text in [
         r#"{"type":"hello","protocol":1}"#,

@@ -159,7 +159,7 @@ proptest! {
             opened_at: Timestamp::from_micros(0),
             bearer: None,
         };
-        let moment = Moment { now: Instant::now(), head: GlobalPosition::new(3) };
+        let moment = Moment { now: Instant::now(), head: GlobalPosition::new(3), removed: GlobalPosition::START };
         let mut session = Session::new(SessionConfig::default(), info, moment);
         for text in texts {
             session.handle(Input::Message(Message::Text(text.into())), moment);

@@ -23,6 +23,8 @@ struct Scene {
     session: Session,
     began: Instant,
     now: Instant,
+    /// The highest position that was removed.
+    removed: GlobalPosition,
     activity: Activity,
 }
 
@@ -44,9 +46,10 @@ impl Scene {
             opened_at: Timestamp::from_micros(1_000_000),
             bearer: bearer.map(Into::into),
         };
-        let moment = Moment { now, head: GlobalPosition::new(10) };
+        let removed = GlobalPosition::START;
+        let moment = Moment { now, head: GlobalPosition::new(10), removed };
         let activity = Activity { inbound_at: now, progress_at: now, unsent_bytes: 0 };
-        Self { session: Session::new(config, info, moment), began: now, now, activity }
+        Self { session: Session::new(config, info, moment), began: now, now, removed, activity }
     }
 
     fn ready() -> Self {
@@ -57,7 +60,7 @@ impl Scene {
     }
 
     fn hand_in(&mut self, input: Input) -> Said {
-        let moment = Moment { now: self.now, head: GlobalPosition::new(10) };
+        let moment = Moment { now: self.now, head: GlobalPosition::new(10), removed: self.removed };
         self.session.handle(input, moment);
         let mut said = Vec::new();
         while let Some(output) = self.session.poll() {
@@ -79,6 +82,9 @@ impl Scene {
                 | Output::Release { .. }
                 | Output::Read { .. } => panic!("nobody acknowledges"),
                 Output::CheckHead { sub } => said.push(json!({"check": sub.get()})),
+                Output::CheckRemoved { sub, after, .. } => {
+                    said.push(json!({"check_removed": sub.get(), "after": after.get()}));
+                }
                 Output::Positions => said.push(json!("positions")),
                 Output::RoundTrip(took) => said.push(json!({"round_trip": took.as_millis()})),
                 Output::Close { code } => said.push(json!({"close": code.0})),
@@ -271,6 +277,44 @@ fn a_position_beyond_the_head_is_checked_before_it_is_reset() {
 }
 
 #[test]
+fn a_position_before_a_removed_one_is_checked_and_no_other_is() {
+    let subscribe = |after: &str| {
+        format!(r#"{{"type":"subscribe","sub":1,"to":{{"category":"a"}},"after":{after}}}"#)
+    };
+    let checked = |first: Result<Option<u64>, ErrorCode>| Input::RemovedChecked {
+        sub: Sub::new(1),
+        first: first.map(|first| first.map(GlobalPosition::new)).map_err(ErrorBody::of),
+    };
+    let scene = || Scene { removed: GlobalPosition::new(7), ..Scene::ready() };
+    // Who names none, has seen nothing, or has seen the removed one, costs no look at the store.
+    for (after, begins) in [(r#""start""#, 0), (r#""end""#, 10), ("0", 0), ("7", 7), ("8", 8)] {
+        let said = scene().text(&subscribe(after));
+        assert_eq!(said[0]["type"], "subscribed", "after {after}");
+        assert_eq!(said[1]["after"], begins, "after {after}");
+    }
+    for (first, expected) in [
+        (Ok(None), vec!["subscribed", "after"]),
+        (Ok(Some(5)), vec!["reset"]),
+        (Err(ErrorCode::Unavailable), vec!["unavailable"]),
+    ] {
+        let mut scene = scene();
+        assert_eq!(scene.text(&subscribe("6")), [json!({"check_removed": 1, "after": 6})]);
+        assert_eq!(words(&scene.text(&subscribe("6"))), ["sub_in_use"]);
+        let said = scene.hand_in(checked(first));
+        assert_eq!(words(&said), expected);
+        if said[0]["type"] == "reset" {
+            assert_eq!((&said[0]["reason"], &said[0]["first"]), (&json!("truncated"), &json!(5)));
+            assert_eq!(words(&scene.text(&subscribe("8"))), ["subscribed", "after"], "it is free");
+        }
+        assert_eq!(scene.hand_in(checked(Ok(Some(1)))), Said::new(), "asked once, answered once");
+    }
+    let mut scene = scene();
+    scene.text(&subscribe("6"));
+    assert_eq!(scene.text(r#"{"type":"unsubscribe","sub":1}"#), Said::new());
+    assert_eq!(words(&scene.hand_in(checked(Ok(Some(1))))), ["unsubscribed"]);
+}
+
+#[test]
 fn live_and_behind_are_said_on_a_change_only() {
     let mut scene = Scene::ready();
     scene.text(r#"{"type":"subscribe","sub":1,"to":{"all":true}}"#);
@@ -387,7 +431,7 @@ fn heartbeats_tell_how_far_subscriptions_are_unless_the_socket_is_stuffed() {
 #[test]
 fn pongs_that_were_not_taken_yet_become_one() {
     let mut scene = Scene::ready();
-    let moment = Moment { now: scene.now, head: GlobalPosition::new(10) };
+    let moment = Moment { now: scene.now, head: GlobalPosition::new(10), removed: scene.removed };
     for payload in [&b"1"[..], b"2", b"3"] {
         let ping = Message::Ping(Bytes::from_static(payload));
         scene.session.handle(Input::Message(ping), moment);

@@ -7,8 +7,9 @@ use std::sync::{
 
 use futures_util::future::join_all;
 use tidewire_eventstore::{
-    Append, AppendError, BoxFuture, CommitFeed, ExpectedRevision, LogEpoch, LogHead, MemoryStore,
-    NewEvent, Page, PendingAppend, StoreStats, StreamName,
+    Append, AppendError, BoxFuture, CommandKey, CommandName, CommitFeed, ConsumerStore, Executed,
+    Execution, ExpectedRevision, LogEpoch, LogHead, MemoryStore, NewEvent, Page, PendingAppend,
+    PendingExecution, StoreStats, StreamName,
 };
 use tokio::sync::Semaphore;
 
@@ -63,6 +64,18 @@ impl EventStore for Gated {
         self.log.append(append)
     }
 
+    fn execute(&self, execution: Execution) -> Result<PendingExecution, AppendError> {
+        self.log.execute(execution)
+    }
+
+    fn command_result(
+        &self,
+        name: &CommandName,
+        key: &CommandKey,
+    ) -> BoxFuture<'_, Result<Option<Executed>, ReadError>> {
+        self.log.command_result(name, key)
+    }
+
     fn read(&self, read: Read) -> BoxFuture<'_, Result<Page, ReadError>> {
         Box::pin(async move {
             let now = self.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
@@ -93,6 +106,10 @@ impl EventStore for Gated {
         self.log.begin_epoch()
     }
 
+    fn consumers(&self) -> Arc<dyn ConsumerStore> {
+        self.log.consumers()
+    }
+
     fn close(&self) -> BoxFuture<'_, ()> {
         self.log.close()
     }
@@ -103,7 +120,7 @@ impl EventStore for Gated {
 }
 
 fn query(target: Target) -> Arc<Query> {
-    Arc::new(Query { generation: Generation::default(), target, types: Vec::new() })
+    Arc::new(Query { generation: Generation::default(), purges: 0, target, types: Vec::new() })
 }
 
 fn at(position: u64) -> GlobalPosition {
@@ -195,8 +212,9 @@ async fn a_read_waits_for_a_database_that_is_away() {
 
 #[tokio::test]
 async fn what_is_kept_stays_within_its_bytes() {
-    let page =
-        |bytes| Arc::new(CatchUpPage { events: Vec::new(), scanned: at(0), full: true, bytes });
+    let page = |bytes| {
+        Arc::new(CatchUpPage { events: Vec::new(), scanned: at(0), full: true, bytes, purges: 0 })
+    };
     let key = |after| PageKey::exactly(query(Target::All), at(after));
     let mut kept =
         Kept { pages: HashMap::new(), order: VecDeque::new(), bytes: 0, kept_bytes_max: 100 };

@@ -7,12 +7,15 @@ use actix_web::{
 use bytes::BytesMut;
 use serde::Deserialize;
 use tidewire_eventstore::{
-    Category, Direction, EventType, GlobalPosition, Page, Read, ReadStart, Target,
+    Category, Direction, EventType, GlobalPosition, Read, ReadStart, Target,
 };
 use tidewire_protocol::codec::json;
 
 use super::{Refusal, authorize, number};
-use crate::{answers, node::Node};
+use crate::{
+    answers,
+    node::{Fetched, Node},
+};
 
 /// Events a page where the request names no limit.
 const LIMIT_DEFAULT: usize = 100;
@@ -98,7 +101,7 @@ pub(super) async fn read_page(
     Ok(HttpResponse::Ok().content_type("application/json").body(render(&page, by_revision, epoch)))
 }
 
-fn render(page: &Page, by_revision: bool, epoch: Option<uuid::Uuid>) -> bytes::Bytes {
+fn render(page: &Fetched, by_revision: bool, epoch: Option<uuid::Uuid>) -> bytes::Bytes {
     let mut out = BytesMut::from(&b"{\"events\":["[..]);
     for (index, event) in page.events.iter().enumerate() {
         if index > 0 {
@@ -106,9 +109,9 @@ fn render(page: &Page, by_revision: bool, epoch: Option<uuid::Uuid>) -> bytes::B
         }
         json::encode_event(event, &mut out);
     }
-    out.extend_from_slice(format!("],\"more\":{}", page.more).as_bytes());
-    if let Some(last) = page.events.last().filter(|_| page.more) {
-        let next = if by_revision { last.revision.get() } else { last.position.get() };
+    out.extend_from_slice(format!("],\"more\":{}", page.next.is_some()).as_bytes());
+    if let Some((position, revision)) = page.next {
+        let next = if by_revision { revision.get() } else { position.get() };
         out.extend_from_slice(format!(",\"next\":{next}").as_bytes());
     }
     if let Some(epoch) = epoch {

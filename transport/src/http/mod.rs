@@ -1,13 +1,17 @@
-//! HTTP beside the socket: append, read by page, health, metrics, sessions.
+//! HTTP beside the socket: append, command, read by page, remove, health, metrics, sessions.
 //!
 //! The same fields and codes as on the wire. Errors are `{"error": {"code", "message",
 //! "retryable", …}}`. There are no CORS headers, and a write has to be `application/json`, which a
 //! page of another origin cannot send without asking first — so it cannot write at all.
 
 pub(crate) mod admin;
+mod body;
+mod commands;
+mod consumers;
 mod events;
 pub(crate) mod host;
 mod refusal;
+mod retention;
 mod streams;
 
 use actix_web::{
@@ -32,7 +36,26 @@ pub(crate) fn routes(config: &mut web::ServiceConfig) {
         .service(
             resource("/streams/{stream:.+}")
                 .route(web::post().to(streams::append))
-                .route(web::get().to(streams::read)),
+                .route(web::get().to(streams::read))
+                .route(web::delete().to(retention::remove_stream)),
+        )
+        .service(resource("/commands/{name:.+}").route(web::post().to(commands::execute)))
+        .service(
+            resource("/categories/{category}/retention").route(web::post().to(retention::retain)),
+        )
+        .service(resource("/events/{position}").route(web::delete().to(retention::erase)))
+        .service(resource("/consumers").route(web::get().to(consumers::list)))
+        .service(
+            resource("/consumers/{name}")
+                .route(web::get().to(consumers::show))
+                .route(web::delete().to(consumers::delete)),
+        )
+        .service(resource("/consumers/{name}/parked").route(web::get().to(consumers::parked)))
+        .service(
+            resource("/consumers/{name}/parked/replay").route(web::post().to(consumers::replay)),
+        )
+        .service(
+            resource("/consumers/{name}/parked/drop").route(web::post().to(consumers::drop_parked)),
         )
         .service(resource("/events").route(web::get().to(events::read)))
         .service(resource("/healthz").route(get_or_head().to(admin::healthz)))

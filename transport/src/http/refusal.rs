@@ -33,6 +33,11 @@ impl Refusal {
         Self { status, error }
     }
 
+    /// `error`, with a status of its own.
+    pub(crate) fn with_status(status: StatusCode, error: ErrorBody) -> Self {
+        Self { status, error: Box::new(error) }
+    }
+
     /// A field or a parameter with a value that is not allowed.
     pub(crate) fn invalid(message: String) -> Self {
         ErrorBody::new(ErrorCode::InvalidField, message).into()
@@ -43,7 +48,11 @@ impl From<ErrorBody> for Refusal {
     fn from(error: ErrorBody) -> Self {
         let status = match error.known() {
             Some(ErrorCode::Unauthorized) => StatusCode::UNAUTHORIZED,
-            Some(ErrorCode::WrongExpectedRevision | ErrorCode::IdReused) => StatusCode::CONFLICT,
+            Some(ErrorCode::UnknownCommand) => StatusCode::NOT_FOUND,
+            Some(ErrorCode::WrongExpectedRevision | ErrorCode::IdReused | ErrorCode::KeyReused) => {
+                StatusCode::CONFLICT
+            }
+            Some(ErrorCode::CommandFailed) => StatusCode::UNPROCESSABLE_ENTITY,
             Some(ErrorCode::TooLarge | ErrorCode::TooManyEvents) => StatusCode::PAYLOAD_TOO_LARGE,
             Some(ErrorCode::TooManyRequests | ErrorCode::Overloaded) => {
                 StatusCode::TOO_MANY_REQUESTS

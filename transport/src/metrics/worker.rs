@@ -43,6 +43,7 @@ pub(crate) struct WorkerMetrics {
     pub(crate) encoded_page_bytes: AtomicI64,
     pub(crate) held_events: AtomicI64,
     pub(crate) sessions_awaiting_turn: AtomicI64,
+    pub(crate) unsent_bytes: AtomicI64,
     pub(crate) log_restarts: AtomicU64,
     pub(crate) events_delivered: AtomicU64,
     pub(crate) frames_sent: AtomicU64,
@@ -51,13 +52,14 @@ pub(crate) struct WorkerMetrics {
     pub(crate) messages_received: AtomicU64,
     pub(crate) encoded_bytes: AtomicU64,
     pub(crate) reads_paused: AtomicU64,
+    pub(crate) windows_filled: AtomicU64,
     pub(crate) commit_to_socket: LatencyHistogram,
 }
 
 impl WorkerMetrics {
     /// Adds what `other` has counted. What it had open has ended with it.
     fn add(&self, other: &Self) {
-        let counters: [fn(&Self) -> &AtomicU64; 9] = [
+        let counters: [fn(&Self) -> &AtomicU64; 10] = [
             |metrics| &metrics.sessions_total,
             |metrics| &metrics.log_restarts,
             |metrics| &metrics.events_delivered,
@@ -67,6 +69,7 @@ impl WorkerMetrics {
             |metrics| &metrics.messages_received,
             |metrics| &metrics.encoded_bytes,
             |metrics| &metrics.reads_paused,
+            |metrics| &metrics.windows_filled,
         ];
         for counter in counters {
             counter(self).fetch_add(counter(other).load(Relaxed), Relaxed);

@@ -19,7 +19,7 @@ use tidewire_eventstore::{
     Append, EventStore, EventType, ExpectedRevision, GlobalPosition, NewEvent, SqliteOptions,
     SqliteStore, StreamName,
 };
-use tidewire_transport::{Config, DatabaseRuntime, Tidewire, tune};
+use tidewire_transport::{Builder, Config, DatabaseRuntime, Tidewire, tune};
 use tokio::{net::TcpStream, sync::oneshot};
 use tokio_tungstenite::{
     MaybeTlsStream, WebSocketStream, connect_async,
@@ -48,6 +48,8 @@ pub struct Setup {
     pub workers: usize,
     /// Instead of a log in a file.
     pub store: Option<Arc<dyn EventStore>>,
+    /// What else the transport is told, such as its commands.
+    pub prepare: Option<fn(Builder) -> Builder>,
 }
 
 impl Server {
@@ -81,7 +83,8 @@ impl Server {
                                 .expect("a fresh log"),
                         ),
                     };
-                let tidewire = Tidewire::builder(store.clone())
+                let prepare = setup.prepare.unwrap_or(|builder| builder);
+                let tidewire = prepare(Tidewire::builder(store.clone()))
                     .config(setup.config)
                     .token(setup.token)
                     .runtime(runtime)

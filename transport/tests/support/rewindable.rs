@@ -7,9 +7,10 @@ use std::sync::{
 };
 
 use tidewire_eventstore::{
-    Append, AppendError, BoxFuture, Commit, CommitFeed, EventStore, ExpectedRevision,
-    GlobalPosition, LogEpoch, LogHead, MemoryStore, NewEvent, Page, PendingAppend, Read, ReadError,
-    StoreStats, Target, Timestamp,
+    Append, AppendError, BoxFuture, CommandKey, CommandName, Commit, CommitFeed, ConsumerStore,
+    EventStore, Executed, Execution, ExpectedRevision, GlobalPosition, LogEpoch, LogHead,
+    MemoryStore, NewEvent, Page, PendingAppend, PendingExecution, Read, ReadError, StoreStats,
+    Target, Timestamp,
 };
 use tokio::sync::{broadcast, watch};
 use uuid::Uuid;
@@ -143,6 +144,19 @@ impl EventStore for Rewindable {
         self.now().0.append(append)
     }
 
+    fn execute(&self, execution: Execution) -> Result<PendingExecution, AppendError> {
+        self.now().0.execute(execution)
+    }
+
+    fn command_result(
+        &self,
+        name: &CommandName,
+        key: &CommandKey,
+    ) -> BoxFuture<'_, Result<Option<Executed>, ReadError>> {
+        let (store, name, key) = (self.now().0, name.clone(), key.clone());
+        Box::pin(async move { store.command_result(&name, &key).await })
+    }
+
     fn read(&self, read: Read) -> BoxFuture<'_, Result<Page, ReadError>> {
         let (log, _) = self.now();
         Box::pin(async move {
@@ -176,6 +190,10 @@ impl EventStore for Rewindable {
 
     fn begin_epoch(&self) -> BoxFuture<'_, Result<LogEpoch, ReadError>> {
         Box::pin(async { Err(ReadError::Unavailable) })
+    }
+
+    fn consumers(&self) -> Arc<dyn ConsumerStore> {
+        self.now().0.consumers()
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

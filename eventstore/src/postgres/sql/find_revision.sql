@@ -1,11 +1,15 @@
--- Finds how many events of a stream stand at or before a position, which is the revision of the
--- first event after it. Revisions and positions of a stream rise together and revisions have no
--- holes, so that halving finds it in as many steps as the count has binary digits.
+-- Finds the revision of the first event of a stream that stands after a position: among those that
+-- were not removed, the one after the last at or before it. Revisions and positions of a stream rise
+-- together, and the revisions after the removed ones have no holes, so that halving finds it in as
+-- many steps as their number has binary digits.
 -- Binds: $1 stream, $2 position.
--- Lock: none. Index: events_stream_revision.
-WITH RECURSIVE search (low, high) AS (
-    SELECT 0::bigint,
-           coalesce((SELECT max(revision) + 1 FROM tidewire.events WHERE stream = $1::text), 0)
+-- Lock: none. Index: events_stream_revision, removed_streams_pkey.
+WITH RECURSIVE removed (next) AS (
+    SELECT coalesce((SELECT revision + 1 FROM tidewire.removed_streams WHERE stream = $1::text), 0)
+), search (low, high) AS (
+    SELECT next,
+           coalesce((SELECT max(revision) + 1 FROM tidewire.events WHERE stream = $1::text), next)
+      FROM removed
   UNION ALL
     SELECT CASE WHEN probe.position <= $2::bigint THEN half.middle + 1 ELSE half.low END,
            CASE WHEN probe.position <= $2::bigint THEN half.high ELSE half.middle END

@@ -1,4 +1,11 @@
--- The head and the epochs, in one snapshot. Index: the table's end.
-SELECT (SELECT coalesce(max(position), 0) FROM events), epoch, first_position, began_at
+-- The head, the epochs, and what was removed, in one snapshot. Index: the table's end.
+SELECT
+    (SELECT coalesce(max(position), 0) FROM events),
+    epoch,
+    first_position,
+    began_at,
+    removals.batches,
+    removals.position
 FROM epochs
-ORDER BY number
+CROSS JOIN removals
+ORDER BY epochs.number

@@ -186,6 +186,7 @@ impl FakeServer {
                         let head = Ok(self.moment().head);
                         session.handle(Input::HeadChecked { sub, head }, self.moment());
                     }
+                    Output::CheckRemoved { .. } => panic!("nothing is removed"),
                     Output::Fetch { .. } => panic!("nobody fetches"),
                     Output::Claim { .. }
                     | Output::Save { .. }
@@ -226,6 +227,10 @@ impl FakeServer {
 
     fn moment(&self) -> Moment {
         let head = self.log.lock().expect("no test panics with the log").len() as u64;
-        Moment { now: Instant::now(), head: GlobalPosition::new(head) }
+        Moment {
+            now: Instant::now(),
+            head: GlobalPosition::new(head),
+            removed: GlobalPosition::START,
+        }
     }
 }

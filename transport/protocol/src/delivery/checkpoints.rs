@@ -7,7 +7,7 @@ use std::{
 };
 
 use tidewire_eventstore::{
-    GlobalPosition, PARTITIONS, Partition, PartitionSet, Sharing, StreamHash,
+    GlobalPosition, PARTITIONS, Partition, PartitionSet, Sharing, StreamHash, plant::Plant,
 };
 
 use super::{
@@ -279,7 +279,7 @@ impl Checkpoints {
             if !entry.is_replay() {
                 lowest[usize::from(partition.get())].get_or_insert(entry.position);
             }
-            if entry.charges() > 0 {
+            if entry.spent() > 0 {
                 attempts.entry(partition).or_default().push((entry.position, entry.charges()));
             }
         }
@@ -290,6 +290,7 @@ impl Checkpoints {
         let mut progress = Progress::default();
         for held in self.held.iter_mut().filter(|held| which.contains(held.partition)) {
             let lowest = lowest[usize::from(held.partition.get())];
+            let lowest = lowest.filter(|_| !Plant::CheckpointBeforeEffect.is_active());
             let reached = lowest.map_or(scanned, GlobalPosition::previous);
             held.checkpoint = held.checkpoint.max(reached);
             let mut attempts = attempts.remove(&held.partition).unwrap_or_default();

@@ -514,3 +514,16 @@ impl Ledger {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_subscription_is_small() {
+        let size = size_of::<Ledger>();
+        assert!(size <= 256, "{size} bytes");
+        let entry = size_of::<super::super::entry::Entry>();
+        assert!(entry <= 24, "{entry} bytes for each unsettled event");
+    }
+}

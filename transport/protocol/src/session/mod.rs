@@ -37,7 +37,7 @@ use crate::{
     frame::{self, FrameError, Message},
     messages::{
         Answer, AppendRequest, ClientMessage, CommandRequest, Epoch, FeedSpec, FetchRequest,
-        Goodbye, Hello, PROTOCOL_VERSION, Refusal, RequestId, ServerMessage, Sub, Welcome,
+        Goodbye, Hello, PROTOCOL_VERSION, Refusal, RequestId, ServerMessage, Sub, Target, Welcome,
     },
 };
 use deliveries::Deliveries;
@@ -54,6 +54,8 @@ pub struct Moment {
     pub now: Instant,
     /// The last position that this node has looked at.
     pub head: GlobalPosition,
+    /// The highest position of a removed event that this node knows of.
+    pub removed: GlobalPosition,
 }
 
 /// What the driver observed on the socket since it was opened.
@@ -90,6 +92,13 @@ pub enum Input {
         sub: Sub,
         /// The store's real head, or why it is not known.
         head: Result<GlobalPosition, ErrorBody>,
+    },
+    /// The answer to an [`Output::CheckRemoved`].
+    RemovedChecked {
+        /// The subscription that waits for it.
+        sub: Sub,
+        /// Where to begin instead, if events were removed that it has not seen.
+        first: Result<Option<GlobalPosition>, ErrorBody>,
     },
     /// A subscription that was reading the log is now fed what is appended.
     Live {
@@ -217,6 +226,16 @@ pub enum Output {
     CheckHead {
         /// The subscription that waits for it.
         sub: Sub,
+    },
+    /// Ask the store whether events of a target were removed after a position, then answer with
+    /// [`Input::RemovedChecked`].
+    CheckRemoved {
+        /// The subscription that waits for it.
+        sub: Sub,
+        /// The target.
+        target: Target,
+        /// Through where the client has seen it.
+        after: GlobalPosition,
     },
     /// Claim a consumer, then answer with [`Input::Claimed`].
     Claim {
@@ -356,6 +375,7 @@ impl Session {
             (Input::Message(_), Phase::Draining(_)) => {}
             (Input::Answer { id, answer }, _) => self.answer(id, answer, moment),
             (Input::HeadChecked { sub, head }, _) => self.head_checked(sub, head, moment),
+            (Input::RemovedChecked { sub, first }, _) => self.removed_checked(sub, first, moment),
             (Input::Live { sub, position }, _) => self.feed_live(sub, position),
             (Input::Behind { sub, position, lag }, _) => self.feed_behind(sub, position, lag),
             (Input::FeedFailed { sub, error }, _) => self.feed_failed(sub, error),

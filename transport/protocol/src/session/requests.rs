@@ -5,7 +5,7 @@ use tidewire_eventstore::GlobalPosition;
 
 use super::{
     Moment, Output, Phase, Session,
-    subscription::{Begin, Pending, State, begin},
+    subscription::{Begin, Pending, State, begin, may_have_missed},
 };
 use crate::{
     codes::{ErrorBody, ErrorCode},
@@ -39,7 +39,7 @@ impl Session {
             return self.claim(sub, consumer.clone(), feed, subscribe.after, window, moment);
         }
         let epoch = subscribe.epoch.or(self.epoch);
-        match begin(&subscribe, epoch, &self.info.epochs, moment.head) {
+        match begin(&subscribe, epoch, &self.info.epochs, moment.head, moment.removed) {
             Begin::At { after, resumed } => {
                 self.open(sub, Pending { feed, after, window }, resumed, moment.head);
             }
@@ -48,7 +48,10 @@ impl Session {
                 self.subs.set(sub, State::Checking(pending));
                 self.outputs.push_back(Output::CheckHead { sub });
             }
-            Begin::Reset(reason) => self.reset(sub, reason),
+            Begin::IfRetained(after) => {
+                self.check_removed(sub, Box::new(Pending { feed, after, window }));
+            }
+            Begin::Reset(reason) => self.reset(sub, reason, GlobalPosition::START.next()),
         }
     }
 
@@ -62,8 +65,13 @@ impl Session {
         self.outputs.push_back(Output::Open { sub, feed, after });
     }
 
-    fn reset(&mut self, sub: Sub, reason: ResetReason) {
-        let first = GlobalPosition::START.next();
+    fn check_removed(&mut self, sub: Sub, pending: Box<Pending>) {
+        let (target, after) = (pending.feed.target.clone(), pending.after);
+        self.subs.set(sub, State::Checking(pending));
+        self.outputs.push_back(Output::CheckRemoved { sub, target, after });
+    }
+
+    fn reset(&mut self, sub: Sub, reason: ResetReason, first: GlobalPosition) {
         self.say(&ServerMessage::Reset { sub, reason, first });
     }
 
@@ -80,10 +88,37 @@ impl Session {
             (Some(State::Checking(pending)), Ok(head)) => {
                 let head = head.max(moment.head);
                 if pending.after > head {
-                    self.reset(sub, ResetReason::Ahead);
+                    self.reset(sub, ResetReason::Ahead, GlobalPosition::START.next());
+                } else if may_have_missed(pending.after, moment.removed) {
+                    self.check_removed(sub, pending);
                 } else {
                     self.open(sub, *pending, true, head);
                 }
+            }
+            (Some(State::Checking(_)), Err(error)) => {
+                let error = Box::new(error);
+                self.say(&ServerMessage::Error { id: None, sub: Some(sub), error });
+            }
+            _ => self.say(&ServerMessage::Unsubscribed { sub, error: None }),
+        }
+    }
+
+    pub(super) fn removed_checked(
+        &mut self,
+        sub: Sub,
+        first: Result<Option<GlobalPosition>, ErrorBody>,
+        moment: Moment,
+    ) {
+        if !matches!(self.subs.get(sub), Some(State::Checking(_) | State::Abandoned)) {
+            return;
+        }
+        match (self.subs.remove(sub), first) {
+            (Some(State::Checking(_)), Ok(Some(first))) => {
+                self.reset(sub, ResetReason::Truncated, first);
+            }
+            (Some(State::Checking(pending)), Ok(None)) => {
+                let head = moment.head.max(pending.after);
+                self.open(sub, *pending, true, head);
             }
             (Some(State::Checking(_)), Err(error)) => {
                 let error = Box::new(error);

@@ -8,7 +8,8 @@ use crate::messages::{After, ConsumerRef, Epoch, FeedSpec, ResetReason, Sub, Sub
 /// Where a subscription stands.
 #[derive(Debug)]
 pub(super) enum State {
-    /// Its position is beyond what this node has looked at; the store is asked for its head.
+    /// Its position is beyond what this node has looked at, or before something that was removed;
+    /// the store is asked for its head, or whether the subscription has missed something.
     Checking(Box<Pending>),
     /// The same, but the client has ended it meanwhile. The handle stays taken until the store
     /// has answered, so that the answer cannot be taken for a later subscription's.
@@ -31,7 +32,7 @@ impl State {
     }
 }
 
-/// A subscription that waits for the store's head.
+/// A subscription that waits for the store's word on where it begins.
 #[derive(Debug)]
 pub(super) struct Pending {
     pub(super) feed: FeedSpec,
@@ -111,17 +112,20 @@ pub(super) enum Begin {
     At { after: GlobalPosition, resumed: bool },
     /// After this position, if the log reaches that far.
     IfReached(GlobalPosition),
+    /// After this position, if nothing was removed that the client has not seen.
+    IfRetained(GlobalPosition),
     /// Nowhere: the client has to start over.
     Reset(ResetReason),
 }
 
 /// Decides where `subscribe` begins. `epoch` is what the client remembers, `epochs` what the log
-/// has had, `head` what this node has looked at.
+/// has had, `head` what this node has looked at, `removed` the last position that was removed.
 pub(super) fn begin(
     subscribe: &Subscribe,
     epoch: Option<Uuid>,
     epochs: &[Epoch],
     head: GlobalPosition,
+    removed: GlobalPosition,
 ) -> Begin {
     match subscribe.after {
         After::Start => Begin::At { after: GlobalPosition::START, resumed: false },
@@ -131,11 +135,19 @@ pub(super) fn begin(
                 Begin::Reset(ResetReason::Epoch)
             } else if after > head {
                 Begin::IfReached(after)
+            } else if may_have_missed(after, removed) {
+                Begin::IfRetained(after)
             } else {
                 Begin::At { after, resumed: true }
             }
         }
     }
+}
+
+/// Whether a client that has seen the log through `after` may have missed something that was removed.
+/// Who has seen nothing has missed nothing.
+pub(super) fn may_have_missed(after: GlobalPosition, removed: GlobalPosition) -> bool {
+    after > GlobalPosition::START && after < removed
 }
 
 /// Whether what a client saw up to `after` in `epoch` is still what the log holds: the epoch is

@@ -40,7 +40,7 @@ fn a_position_holds_only_before_every_later_epoch() {
         let feed = FeedSpec::of(Target::All);
         let subscribe =
             Subscribe { sub: Sub::new(1), feed, after, epoch, delivery: Delivery::Plain };
-        let begun = begin(&subscribe, epoch, &epochs, at(120));
+        let begun = begin(&subscribe, epoch, &epochs, at(120), at(0));
         assert_eq!(begun, expected, "{after:?} in {epoch:?}");
     }
 }

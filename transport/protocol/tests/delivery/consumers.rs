@@ -269,7 +269,7 @@ fn a_replay_comes_with_its_attempt_and_is_remembered_when_it_is_settled() {
     let events = vec![(share(0, 0).partition, at(9), 1), (share(0, 0).partition, at(7), 3)];
     assert_eq!(scene.hand_in(Input::Replay { sub: SUB, events }), ["event 9#2"]);
     scene.ack(7);
-    assert_eq!(scene.pass(secs(1)), ["save p0@40 9#1 replayed 7"]);
+    assert_eq!(scene.pass(secs(1)), ["save p0@40 replayed 7"]);
     scene.hand_in(Input::Saved { sub: SUB, saved: Ok(()) });
     // A fresh budget: three more attempts.
     assert_eq!(scene.retry(&[9]), ["event 9#3"]);
@@ -305,4 +305,28 @@ fn the_limit_of_the_window_is_told_and_kept() {
     scene.say(r#"{"type":"subscribe","sub":1,"to":{"all":true},"consumer":"billing"}"#);
     scene.grant(whole(40));
     assert_eq!(scene.room(), 4);
+}
+
+#[test]
+fn a_replay_of_an_event_that_the_feed_has_not_come_to_is_delivered_once() {
+    let mut scene = Scene::consuming(40);
+    let events = vec![(share(0, 0).partition, at(50), 3)];
+    assert_eq!(scene.hand_in(Input::Replay { sub: SUB, events }), ["event 50#4"]);
+    let offer = scene.offer(&[(48, "a"), (49, "b"), (50, "a"), (51, "b")]);
+    assert_eq!(offer, Offer { taken: 4, sent: Sent::Some(vec![0, 1, 3]) });
+    scene.accept();
+    scene.ack(49);
+    assert_eq!(scene.pass(secs(1)), ["save p0@50"], "the parked event itself is remembered");
+    scene.hand_in(Input::Saved { sub: SUB, saved: Ok(()) });
+    scene.ack(50);
+    assert_eq!(scene.pass(secs(1)), ["save p0@50 replayed 50"]);
+}
+
+#[test]
+fn a_replay_that_is_being_read_takes_up_the_window() {
+    let mut scene = Scene::consuming(40);
+    scene.reads = false;
+    let events = vec![(share(0, 0).partition, at(7), 3)];
+    assert_eq!(scene.hand_in(Input::Replay { sub: SUB, events }), ["read 7"]);
+    assert_eq!(scene.room(), 7);
 }

@@ -5,6 +5,7 @@ mod acks;
 mod attempts;
 mod consumers;
 mod groups;
+mod hostile;
 mod nacks;
 mod scene;
 mod world;

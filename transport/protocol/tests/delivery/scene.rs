@@ -81,7 +81,7 @@ impl Scene {
     }
 
     pub(crate) fn moment(&self) -> Moment {
-        Moment { now: self.now, head: at(HEAD) }
+        Moment { now: self.now, head: at(HEAD), removed: at(0) }
     }
 
     pub(crate) fn hand_in(&mut self, input: Input) -> Vec<String> {
@@ -205,7 +205,7 @@ pub(crate) fn session(config: SessionConfig, now: Instant) -> Session {
         opened_at: Timestamp::from_micros(1_000_000),
         bearer: None,
     };
-    Session::new(config, info, Moment { now, head: at(HEAD) })
+    Session::new(config, info, Moment { now, head: at(HEAD), removed: at(0) })
 }
 
 pub(crate) fn at(position: u64) -> GlobalPosition {

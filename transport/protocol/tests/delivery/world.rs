@@ -123,7 +123,7 @@ impl World {
     }
 
     fn moment(&self) -> Moment {
-        Moment { now: self.now, head: at(EVENTS) }
+        Moment { now: self.now, head: at(EVENTS), removed: at(0) }
     }
 
     fn connect(&mut self) {
@@ -278,7 +278,9 @@ impl World {
         let Some(arrival) = self.client.queue.pop_front() else { return };
         let position = match arrival {
             Arrival::Heartbeat(position) => {
-                if !self.client.given_back.contains(&position) {
+                let mut queue = self.client.queue.iter();
+                let later = queue.any(|arrival| arrival.event() == Some(position));
+                if !later && !self.client.given_back.contains(&position) {
                     self.acknowledge(position);
                 }
                 return;

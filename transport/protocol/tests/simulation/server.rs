@@ -105,7 +105,11 @@ impl ServerConn {
         let limits = FrameLimits::server(config.limits.message_bytes as u64);
         let head = view(log, view_behind);
         Self {
-            session: Session::new(config, info, Moment { now, head }),
+            session: Session::new(
+                config,
+                info,
+                Moment { now, head, removed: GlobalPosition::START },
+            ),
             decoder: FrameDecoder::new(limits),
             read: BytesMut::new(),
             feeds: BTreeMap::new(),
@@ -123,7 +127,7 @@ impl ServerConn {
     }
 
     fn moment(&self, log: &Log, now: Instant) -> Moment {
-        Moment { now, head: view(log, self.view_behind) }
+        Moment { now, head: view(log, self.view_behind), removed: GlobalPosition::START }
     }
 
     pub(crate) fn next(&self) -> Option<Instant> {
@@ -339,6 +343,7 @@ impl ServerConn {
                     self.later.push_back((at, Later::Read(sub, position)));
                 }
                 Output::CheckHead { sub } => self.later.push_back((at, Later::CheckHead(sub))),
+                Output::CheckRemoved { .. } => panic!("nothing is removed"),
                 Output::Positions => {
                     let positions =
                         self.feeds.iter().map(|(sub, feed)| (*sub, feed.cursor)).collect();
@@ -353,7 +358,7 @@ impl ServerConn {
     fn feed(&mut self, log: &Log, out: &mut Pipe, now: Instant, chance: &mut Chance) {
         let head = view(log, self.view_behind);
         let mut inputs = Vec::new();
-        let moment = Moment { now, head };
+        let moment = Moment { now, head, removed: GlobalPosition::START };
         for (sub, feed) in &mut self.feeds {
             while feed.cursor < head && out.unsent.len() < WRITE_AHEAD {
                 if self.session.room(*sub) == 0 {

@@ -555,6 +555,8 @@ fn write_new_event(event: &NewEvent, out: &mut BytesMut) {
             out.put_u8(b'"');
             object.string("content_type", content_type);
         }
+        // Without a payload a server refuses it, as it has to be.
+        Payload::Erased | Payload::Removed => {}
     }
     if let Some(meta) = &event.meta {
         object.raw("meta", meta);

@@ -15,7 +15,7 @@ use super::{
     write::{Object, number},
 };
 use crate::{
-    codes::ErrorBody,
+    codes::{ErrorBody, ErrorCode},
     messages::{CommandRequest, ConsumerRef, Delivery, Nack, NackAction},
 };
 
@@ -94,9 +94,30 @@ pub(super) fn nack(wire: &Wire<'_>) -> Result<Nack, ErrorBody> {
 /// Reads the fields of `command` but `id`. The data shares memory with `whole`.
 pub(super) fn command(wire: &Wire<'_>, whole: &Bytes) -> Result<CommandRequest, ErrorBody> {
     let name = field("name", wire.name).text(usize::MAX)?.ok_or_else(|| missing("name"))?;
+    let name = CommandName::new(&name).map_err(|error| name_error("name", error))?;
+    command_named(name, wire, whole)
+}
+
+/// Reads the body of `POST /commands/{name}`: the fields of `command` without `type`, `id` and
+/// `name`. The data shares memory with `body`.
+///
+/// # Errors
+///
+/// `invalid_message` for what is not a JSON object, else what the message would be refused for.
+pub fn decode_command(name: CommandName, body: &Bytes) -> Result<CommandRequest, ErrorBody> {
+    let AsObject::<Wire<'_>>(wire) = serde_json::from_slice(body)
+        .map_err(|error| ErrorBody::new(ErrorCode::InvalidMessage, error.to_string()))?;
+    command_named(name, &wire, body)
+}
+
+fn command_named(
+    name: CommandName,
+    wire: &Wire<'_>,
+    whole: &Bytes,
+) -> Result<CommandRequest, ErrorBody> {
     let key = field("key", wire.key).text(usize::MAX)?;
     Ok(CommandRequest {
-        name: CommandName::new(&name).map_err(|error| name_error("name", error))?,
+        name,
         data: wire
             .data
             .map(|data| whole.slice_ref(data.get().as_bytes()))

@@ -28,6 +28,7 @@ pub fn event_bytes(event: &RecordedEvent) -> usize {
     let payload = match &event.payload {
         Payload::Json(data) => data.len(),
         Payload::Binary { content_type, data } => content_type.len() + data.len().div_ceil(3) * 4,
+        Payload::Erased | Payload::Removed => 0,
     };
     OVERHEAD_BYTES
         + payload
@@ -82,6 +83,8 @@ fn write_fields(event: &RecordedEvent, out: &mut BytesMut) {
             out.put_slice(b"\",\"content_type\":");
             write::string(content_type, out);
         }
+        // Nobody is sent a removed event; should one come here, it has nothing to show either.
+        Payload::Erased | Payload::Removed => out.put_slice(b",\"data\":null,\"erased\":true"),
     }
     if let Some(meta) = &event.meta {
         out.put_slice(b",\"meta\":");
@@ -143,6 +146,8 @@ struct WireEvent<'a> {
     #[serde(borrow)]
     meta: Option<&'a RawValue>,
     attempt: Option<u32>,
+    #[serde(default)]
+    erased: bool,
 }
 
 /// Reads one event object as [`encode_event`] writes it; unknown fields are passed over.
@@ -163,6 +168,7 @@ pub fn decode_delivered(json: &[u8]) -> Result<Delivered, String> {
     let AsObject(event): AsObject<WireEvent<'_>> =
         serde_json::from_slice(json).map_err(|error| error.to_string())?;
     let payload = match (event.data, event.data_base64, event.content_type) {
+        _ if event.erased => Payload::Erased,
         (Some(data), None, _) => Payload::Json(Bytes::copy_from_slice(data.get().as_bytes())),
         (None, Some(data), Some(content_type)) => Payload::Binary {
             content_type: Arc::from(&*content_type),

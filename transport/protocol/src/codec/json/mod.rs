@@ -13,6 +13,7 @@ mod time;
 mod write;
 
 pub use client_message::{Malformed, decode_append, decode_client, encode_client};
+pub use delivery::decode_command;
 pub use event::{
     decode_delivered, decode_event, encode_delivered, encode_event, encode_events_frame,
     event_bytes,

@@ -1,0 +1,7 @@
+-- Enters a member, or renews its lease.
+-- Binds: $1 consumer, $2 member, $3 node, $4 seconds of the lease.
+-- Lock: the member's row. Index: consumer_members_pkey.
+INSERT INTO tidewire.consumer_members (consumer, member, node, lease_until)
+VALUES ($1::text, $2::uuid, $3::text, clock_timestamp() + make_interval(secs => $4::float8))
+    ON CONFLICT (consumer, member) DO UPDATE
+   SET node = excluded.node, lease_until = excluded.lease_until
