@@ -219,8 +219,12 @@ export const consume = <M extends EventMap = { [type: string]: Json }>(
       if (message.type === 'error' || message.type === 'unsubscribed') {
         // Once subscribed, an error is about an ack or a nack that came too late.
         if (message.type === 'error' && open()) {
-          if (message.code === 'unknown_position') delivery.restore((message.details as { positions: number[] }).positions);
-          return void pump();
+          if (message.code === 'unknown_position') {
+            const { positions } = message.details as { readonly positions: readonly number[] };
+            delivery.park(positions);
+            delivery.retrying(positions);
+          }
+          return;
         }
         const { code, retryable } = message;
         withdraw('waiting');
@@ -249,6 +253,9 @@ export const consume = <M extends EventMap = { [type: string]: Json }>(
             delivery.deliver(event);
             if ((event.attempt ?? 1) > 1) redelivered++;
           }
+          break;
+        case 'retrying':
+          delivery.retrying(message.positions);
           break;
         case 'parked':
           delivery.park(message.positions);

@@ -31,8 +31,8 @@ export interface Delivery {
   scanned(position: number): void;
   /** The server has given these up. */
   park(positions: readonly number[]): void;
-  /** The server knew nothing of the retries of these; what they withdrew never left. */
-  restore(positions: readonly number[]): void;
+  /** The server has heard what is to be retried: what comes of their streams from now on is in order. */
+  retrying(positions: readonly number[]): void;
   /** Positions mean something else from now on. */
   forget(): void;
   /** The event to handle now; to be settled before the next one. */
@@ -53,10 +53,10 @@ const REMEMBERED = 4_096;
 /** Makes one; nothing has come. */
 export const createDelivery = (): Delivery => {
   const settled = new Set<number>();
-  /** By stream, the event whose retry is awaited. */
+  /** By stream, the event that is to be retried, until the server has heard of it. */
   const retries = new Map<string, number>();
-  /** What is to come again, by position: those, and what they withdrew. */
-  const away = new Map<number, RecordedEvent>();
+  /** What is to come again: such events, and what they withdrew. */
+  const away = new Set<number>();
   /** By position. */
   let queue: Item[] = [];
   let current: Item | undefined;
@@ -78,26 +78,10 @@ export const createDelivery = (): Delivery => {
     since++;
   };
 
-  const insert = (event: RecordedEvent, again: boolean): void => {
-    const { position } = event;
-    const index = queue.findLastIndex((item) => item.position < position) + 1;
-    queue.splice(index, 0, { event, position, again, here: true, settled: settled.has(position) });
-  };
-  const restore = (positions: readonly number[]): void => {
-    for (const [stream, retried] of retries) {
-      if (!positions.includes(retried)) continue;
-      retries.delete(stream);
-      away.delete(retried);
-      for (const [position, event] of away) {
-        if (event.stream !== stream) continue;
-        away.delete(position);
-        insert(event, true);
-      }
-    }
-  };
-
   return {
-    restore,
+    retrying(positions) {
+      for (const position of positions) retries.forEach((retried, stream) => retried === position && retries.delete(stream));
+    },
     forget() {
       settled.clear();
       if (current) current = { ...current, position: NaN };
@@ -117,17 +101,18 @@ export const createDelivery = (): Delivery => {
       const { position, stream, attempt = 1 } = event;
       if (!Number.isSafeInteger(position) || !(attempt > 0)) throw event;
       const again = position <= told || attempt > 1;
-      const retried = retries.get(stream) ?? Infinity;
       told = Math.max(told, position);
-      // Sent before the server knew of the retry.
-      if (!again && position > retried) return void away.set(position, event);
-      if (position >= retried) retries.delete(stream);
+      // Sent before the server knew of the retry, even if it is that event itself.
+      if (position >= (retries.get(stream) ?? Infinity)) return void away.add(position);
       away.delete(position);
       const known = current?.position === position ? current : queue.find((item) => item.position === position);
       if (known) {
         known.again = known.here || again;
         known.here = true;
-      } else insert(event, again);
+      } else {
+        const index = queue.findLastIndex((item) => item.position < position) + 1;
+        queue.splice(index, 0, { event, position, again, here: true, settled: settled.has(position) });
+      }
       if (queue.length > window) throw queue.length;
     },
     scanned(position) {
@@ -137,9 +122,9 @@ export const createDelivery = (): Delivery => {
       told = Math.max(told, position);
     },
     park(positions) {
-      restore(positions);
       for (const position of positions) {
         settled.delete(position);
+        away.delete(position);
         if (current?.position === position) current.here = false;
       }
       queue = queue.filter(({ position }) => !positions.includes(position));
@@ -159,14 +144,14 @@ export const createDelivery = (): Delivery => {
         if (settled.size > REMEMBERED) settled.delete(settled.values().next().value!);
       }
       if (!here) return false;
-      if (action === 'stop') away.set(position, event);
+      if (action === 'stop') away.add(position);
       else if (action === 'retry') {
         retries.set(event.stream, position);
-        away.set(position, event);
+        away.add(position);
         floor = Math.min(floor, position - 1);
         queue = queue.filter((later) => {
           const stays = later.event.stream !== event.stream || later.position < position;
-          if (!stays) away.set(later.position, later.event);
+          if (!stays) away.add(later.position);
           return stays;
         });
       } else finish(item);
@@ -187,7 +172,7 @@ export const createDelivery = (): Delivery => {
       }
       return due;
     },
-    checkpoint: () => Math.min(told, floor, ...[lowest(), ...away.keys()].map((position) => position - 1)),
+    checkpoint: () => Math.min(told, floor, ...[lowest(), ...away].map((position) => position - 1)),
     pending: () => queue.length + +!!current,
   };
 };

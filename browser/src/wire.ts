@@ -141,6 +141,7 @@ export type SubscriptionMessage =
     }
   | { readonly type: 'reset'; readonly sub: number; readonly reason: ResetReason; readonly first: number }
   | { readonly type: 'events'; readonly sub: number; readonly events: readonly RecordedEvent[] }
+  | { readonly type: 'retrying'; readonly sub: number; readonly positions: readonly number[] }
   | { readonly type: 'parked'; readonly sub: number; readonly positions: readonly number[]; readonly reason: string }
   | { readonly type: 'live' | 'behind'; readonly sub: number; readonly position: number; readonly lag?: number };
 

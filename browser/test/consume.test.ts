@@ -243,6 +243,35 @@ test('an ack that was under way when a withdrawn event came again does not settl
   expect(late).toMatchObject([{ type: 'ack', position: 2 }]);
 });
 
+test('a retry of what the server has just parked gives back what it withdrew', async () => {
+  const { client, server } = await connected();
+  server.log.append('a-1', some(3));
+  let crossed = false;
+  server.intercept((message) => {
+    if (message.type === 'nack' && !crossed) {
+      crossed = true;
+      for (let spent = 0; spent < 3; spent++) server.expire();
+    }
+    return true;
+  });
+  const got: number[] = [];
+  const heard: string[] = [];
+  client.onMessage((message) => void (message.type === 'error' && heard.push(message.code)));
+  const consumption = consume(client, 'a-1', {
+    consumer: 'inbox',
+    after: 'start',
+    onEvent({ position }) {
+      got.push(position);
+      return position === 1 ? retry(0) : undefined;
+    },
+  });
+  await until(() => settled(server)).toEqual([2, 3]);
+  expect(got).toEqual([1, 2, 3]);
+  expect(heard).toEqual(['unknown_position']);
+  expect([...server.log.consumer('inbox')!.parked.keys()]).toEqual([1]);
+  expect(consumption.getSnapshot().parked).toBe(1);
+});
+
 test('cuts at any time: every event is handled, and on one page only once', async () => {
   const { client, server } = await connected();
   const got: number[] = [];

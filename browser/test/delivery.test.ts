@@ -85,6 +85,7 @@ test('a retry withdraws what its stream has waiting, and nothing else', () => {
   deliver(event(2), event(3, 'b'), event(4), event(5, 'b'));
   delivery.next();
   expect(delivery.settle(retry(5))).toBe(true);
+  delivery.retrying([2]);
   expect(handleAll()).toEqual([3, 5]);
   expect(delivery.acks(true)).toEqual([5]);
   expect(delivery.checkpoint()).toBe(1);
@@ -102,6 +103,7 @@ test('what the server sent before it knew of a retry is dropped, and not acknowl
   deliver(event(3));
   expect(handleAll()).toEqual([]);
   expect(delivery.acks(true)).toEqual([]);
+  delivery.retrying([2]);
   deliver(event(2, 'a', 2));
   expect(handleAll()).toEqual([2]);
   // 3 has not come again.
@@ -116,6 +118,7 @@ test('what came again is acknowledged by its own position, before what is above'
   deliver(event(2), event(3, 'b'), event(4, 'c'));
   delivery.next();
   delivery.settle(retry());
+  delivery.retrying([2]);
   expect(handle()).toBe(3);
   deliver(event(2, 'a', 2));
   expect(handleAll()).toEqual([2, 4]);
@@ -127,6 +130,7 @@ test('no ack passes what came again and waits', () => {
   deliver(event(2), event(3, 'b'), event(4, 'c'));
   delivery.next();
   delivery.settle(retry());
+  delivery.retrying([2]);
   expect(delivery.next()?.position).toBe(3);
   deliver(event(2, 'a', 2));
   delivery.settle(undefined);
@@ -208,22 +212,26 @@ test('a retry that the server answers by parking gives its stream free', () => {
   deliver(event(2), event(3));
   delivery.next();
   delivery.settle(retry());
+  delivery.retrying([2]);
   delivery.park([2]);
-  expect(handleAll()).toEqual([3]);
   deliver(event(3));
-  expect(handleAll()).toEqual([]);
+  expect(handleAll()).toEqual([3]);
   expect(delivery.acks(true)).toEqual([3]);
 });
 
-test('a retry that the server knew nothing of gives back what it withdrew', () => {
+test('until the server has heard of a retry, whatever comes of the stream from that event on is from before', () => {
   begun();
   deliver(event(2), event(3));
   delivery.next();
   delivery.settle(retry());
-  deliver(event(4));
-  delivery.restore([2]);
-  expect(handleAll()).toEqual([3, 4]);
-  expect(delivery.acks(true)).toEqual([3, 4]);
+  // A copy that was sent because it took long.
+  deliver(event(2, 'a', 2), event(4), event(5, 'b'));
+  delivery.retrying([9]);
+  expect(handleAll()).toEqual([5]);
+  delivery.retrying([2]);
+  deliver(event(2, 'a', 3), event(3), event(4));
+  expect(handleAll()).toEqual([2, 3, 4]);
+  expect(delivery.acks(true)).toEqual([2, 3, 4, 5]);
 });
 
 test('after a retry nothing above it counts as settled before a heartbeat says that nothing was held back', () => {
@@ -231,6 +239,7 @@ test('after a retry nothing above it counts as settled before a heartbeat says t
   deliver(event(2));
   delivery.next();
   delivery.settle(retry());
+  delivery.retrying([2]);
   // 3, of the same stream, was held back and has not come.
   deliver(event(4, 'b'), event(2, 'a', 2));
   expect(handleAll()).toEqual([2, 4]);

@@ -23,7 +23,7 @@ const read = <T>(name: string): readonly T[] =>
 /** Nobody waits for such a message, or the client hands the field on as it is: so it has no opinion about it. */
 const NOT_READ = ['yesterday', 'mood', '"result"'];
 /** What means nothing without acks. */
-const OF_ACKS = ['"parked"', '"attempt"'];
+const OF_ACKS = ['"parked"', '"retrying"', '"attempt"'];
 
 /** Subscriptions under handle 1, as in the vectors. */
 const SUBSCRIPTIONS = {

@@ -302,7 +302,7 @@ async fn a_caller_that_appends_and_forgets_to_commit_holds_others_up_for_five_se
     let append = support::append("own-1", vec![support::event("2")]);
     let appended = soon("others go on", support::submit(&*store, append)).await.unwrap();
     let waited = since.elapsed();
-    assert!(Duration::from_secs(4) < waited && waited < Duration::from_secs(9), "{waited:?}");
+    assert!(Duration::from_secs(4) < waited && waited < Duration::from_secs(12), "{waited:?}");
     assert_eq!(appended.revision.get(), 1);
     assert!(caller.ping().await.is_err(), "its session was ended");
     support::eventually("all is moved", || async { whole_log(&*store).await.len() == 3 }).await;

@@ -72,6 +72,21 @@ impl Remote {
         self.ask(Method::POST, segments, None, Some(body), ANSWER_WITHIN).await
     }
 
+    /// GETs a path made of `segments`, with a query, and returns the answer's JSON.
+    pub(crate) async fn get(&self, segments: &[&str], query: &[(&str, String)]) -> Result<Value> {
+        let mut url = self.path(segments)?;
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        json(self.send(Method::GET, url, None, ANSWER_WITHIN).await?).await
+    }
+
+    /// DELETEs a path made of `segments`.
+    pub(crate) async fn delete(&self, segments: &[&str]) -> Result<()> {
+        let url = self.path(segments)?;
+        self.send(Method::DELETE, url, None, ANSWER_WITHIN).await.map(drop)
+    }
+
     /// Sends a request to a path made of `segments`, with JSON or without, and returns the answer's
     /// JSON.
     pub(crate) async fn ask(
@@ -84,6 +99,17 @@ impl Remote {
     ) -> Result<Value> {
         let mut url = self.path(segments)?;
         url.set_query(query);
+        json(self.send(method, url, body, within).await?).await
+    }
+
+    /// The answer to a request, if it is a success.
+    async fn send(
+        &self,
+        method: Method,
+        url: Url,
+        body: Option<String>,
+        within: Duration,
+    ) -> Result<Response> {
         let mut request = self.http.request(method, url).timeout(within);
         if let Some(body) = body {
             request = request.header("content-type", "application/json").body(body);
@@ -92,11 +118,7 @@ impl Remote {
             request = request.bearer_auth(token);
         }
         let answer = request.send().await.map_err(|error| self.unreachable(&error))?;
-        if answer.status().is_success() {
-            answer.json().await.context("the server's answer is not JSON")
-        } else {
-            Err(refusal(answer).await)
-        }
+        if answer.status().is_success() { Ok(answer) } else { Err(refusal(answer).await) }
     }
 
     /// A client of the server's socket that was let in; `verb` is its name in the list of
@@ -138,6 +160,10 @@ impl Remote {
         let text = format!("cannot reach {}: {why}; is `tidewire serve` running?", self.url);
         failure(Reason::Unavailable, text)
     }
+}
+
+async fn json(answer: Response) -> Result<Value> {
+    answer.json().await.context("the server's answer is not JSON")
 }
 
 async fn refusal(answer: Response) -> anyhow::Error {

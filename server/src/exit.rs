@@ -2,7 +2,7 @@
 
 use std::{error::Error, fmt};
 
-use tidewire_eventstore::{AppendError, ReadError, RemoveError};
+use tidewire_eventstore::{AppendError, ConsumerError, ReadError, RemoveError};
 
 /// The exit statuses, as `--help` explains them.
 pub(crate) const CODES: &str = "\
@@ -69,6 +69,8 @@ fn reason_of(cause: &(dyn Error + 'static)) -> Option<Reason> {
         Some(failure.reason)
     } else if let Some(append) = cause.downcast_ref::<AppendError>() {
         Some(reason_of_code(append.code(), append.retryable()))
+    } else if let Some(consumer) = cause.downcast_ref::<ConsumerError>() {
+        Some(reason_of_code(consumer.code(), consumer.retryable()))
     } else if let Some(removal) = cause.downcast_ref::<RemoveError>() {
         Some(reason_of_code(removal.code(), removal.retryable()))
     } else {
@@ -95,6 +97,8 @@ mod tests {
             (name.into(), 1),
             (AppendError::Unavailable.into(), 4),
             (ReadError::Unavailable.into(), 4),
+            (ConsumerError::Fenced.into(), 1),
+            (ConsumerError::Store(ReadError::Unavailable).into(), 4),
             (RemoveError::NotFound.into(), 1),
             (RemoveError::Store(ReadError::Unavailable).into(), 4),
             (failure(Reason::InUse, "taken"), 5),

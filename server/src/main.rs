@@ -4,6 +4,7 @@ mod append;
 mod bench;
 mod client;
 mod config;
+mod consumers;
 mod database;
 mod delete;
 mod demo;
@@ -17,6 +18,7 @@ mod import;
 mod logging;
 mod migrate;
 mod pages;
+mod parked;
 mod removal;
 mod retain;
 mod serve;
@@ -42,6 +44,8 @@ enum Verb {
     Append(append::Args),
     Import(import::Args),
     Tail(tail::Args),
+    Consumers(consumers::Args),
+    Parked(parked::Args),
     Truncate(truncate::Args),
     Delete(delete::Args),
     Erase(erase::Args),
@@ -59,6 +63,8 @@ fn main() -> ExitCode {
         Verb::Append(args) => append::run(args),
         Verb::Import(args) => import::run(args),
         Verb::Tail(args) => tail::run(args),
+        Verb::Consumers(args) => consumers::run(args),
+        Verb::Parked(args) => parked::run(args),
         Verb::Truncate(args) => truncate::run(args),
         Verb::Delete(args) => delete::run(args),
         Verb::Erase(args) => erase::run(args),

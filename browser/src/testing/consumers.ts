@@ -101,7 +101,7 @@ export const createConsumers = (): FakeConsumers => {
       seats: [],
     };
     if (consumer) known.set(nameOf(consumer), progress);
-    const unsettled = new Map<number, { readonly event: RecordedEvent; readonly again: boolean }>();
+    const unsettled = new Map<number, { readonly event: RecordedEvent; readonly late: boolean }>();
     const held = new Map<string, number>();
     const timers = new Set<ReturnType<typeof setTimeout>>();
     const before = new Set<number>();
@@ -114,7 +114,7 @@ export const createConsumers = (): FakeConsumers => {
       if (!events.length) return;
       const sent = events.map((event) => {
         const { position } = event;
-        unsettled.set(position, { event, again: before.has(position) });
+        unsettled.set(position, { event, late: before.has(position) || position < told });
         before.add(position);
         told = Math.max(told, position);
         const attempt = (progress.attempts.get(position) ?? 0) + 1;
@@ -164,13 +164,17 @@ export const createConsumers = (): FakeConsumers => {
         if (message.type === 'ack') {
           const { position } = message;
           if (position > told) return refuse('ack_ahead');
-          // What was sent again is settled by its own position only: an ack beyond it may be from before.
-          for (const [each, { again }] of [...unsettled]) if (again ? each === position : each <= position) settle(each);
+          // What came late is settled by its own position only: an ack beyond it may be from before.
+          for (const [each, { late }] of [...unsettled]) if (late ? each === position : each <= position) settle(each);
         } else {
           const { positions, action, delay_ms = 0, reason = 'attempts spent' } = message;
           const strange = positions.filter((position) => !unsettled.has(position));
+          const known = positions.filter((position) => unsettled.has(position));
+          if (action === 'retry' && known.length) host.send({ type: 'retrying', sub, positions: known });
           if (strange.length) refuse('unknown_position', { positions: strange });
-          for (const position of positions.filter((each) => unsettled.has(each))) {
+          // Nobody knows what the client has dropped with these.
+          if (action === 'retry') for (const each of [...unsettled.keys()]) if (strange.some((position) => position < each)) unsettled.delete(each);
+          for (const position of known) {
             if (action === 'retry') retry(position, delay_ms, reason);
             else if (action === 'park') park(position, reason);
             else if (action === 'skip') settle(position);

@@ -25,8 +25,8 @@ use crate::{
 /// few of them as its size allows. 9 binds a row stay below SQLite's 32,766.
 const CHUNK_ROWS: [usize; 4] = [512, 64, 8, 1];
 
-/// At most so many old `requests` rows, and as many old `commands` rows, are deleted with one group that adds
-/// to them.
+/// At most so many old `requests` rows, and as many old `commands` rows, are deleted with one group
+/// that adds to them.
 pub(super) const FORGET_ROWS_MAX: i64 = 1000;
 
 /// The writer's connection.

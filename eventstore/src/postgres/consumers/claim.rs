@@ -117,13 +117,16 @@ async fn join(
     shared: &Shared,
     claim: &Claim,
 ) -> Result<(), Failure> {
-    sqlx::query(JOIN_CONSUMER)
+    let others: bool = sqlx::query_scalar(JOIN_CONSUMER)
         .bind(claim.name.as_str())
         .bind(claim.member.as_uuid())
         .bind(tidy(claim.node.clone(), NODE_BYTES_MAX))
         .bind(shared.limits.consumer_lease.as_secs_f64())
-        .execute(&mut *connection)
+        .fetch_one(&mut *connection)
         .await?;
+    if !others {
+        return Ok(());
+    }
     sqlx::query(REMOVE_MEMBERS)
         .bind(claim.name.as_str())
         .bind(claim.member.as_uuid())
@@ -157,7 +160,9 @@ async fn take(
         .fetch_all(&mut *connection)
         .await?;
     let mut claimed = Vec::with_capacity(rows.len());
+    let mut replays = false;
     for row in rows {
+        replays |= row.try_get::<bool, _>(5)?;
         claimed.push(ClaimedPartition {
             partition: partition(row.try_get(0)?)?,
             fence: fence(row.try_get(1)?),
@@ -166,6 +171,9 @@ async fn take(
             attempts: text::read_attempts(row.try_get(4)?)?,
             replays: Vec::new(),
         });
+    }
+    if !replays {
+        return Ok(claimed);
     }
     let told: Vec<_> =
         claimed.iter().map(|claimed| (&claim.name, claimed.partition, claimed.fence)).collect();

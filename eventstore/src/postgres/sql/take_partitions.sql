@@ -1,6 +1,8 @@
--- Hands partitions over to a member, under new fences, and takes from it what else it had.
+-- Hands partitions over to a member, under new fences, and takes from it what else it had. Tells
+-- whether the consumer has replays under way.
 -- Binds: $1 consumer, $2 member, $3 the partitions.
--- Lock: the consumer's row is held; the rows of the partitions. Index: consumer_partitions_pkey.
+-- Lock: the consumer's row is held; the rows of the partitions. Index: consumer_partitions_pkey,
+-- consumer_parked_replaying.
 WITH before AS (
     SELECT partition, unclean
       FROM tidewire.consumer_partitions
@@ -16,7 +18,10 @@ changed AS (
       FROM before
      WHERE p.consumer = $1::text AND p.partition = before.partition
     RETURNING p.partition, p.fence, p.member, p.checkpoint, before.unclean, p.attempts)
-SELECT partition, fence, checkpoint, unclean, attempts
+SELECT partition, fence, checkpoint, unclean, attempts,
+       EXISTS (SELECT
+                 FROM tidewire.consumer_parked AS r
+                WHERE r.consumer = $1::text AND r.replaying) AS replays
   FROM changed
  WHERE member IS NOT NULL
  ORDER BY partition
