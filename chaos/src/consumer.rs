@@ -198,6 +198,7 @@ fn wish(event: &Seen, attempt: u32, is_poison: bool) -> Wish {
 impl State {
     /// A member was given an event.
     fn given(&self, position: u64, attempt: u32) {
+        self.effects().given(position, attempt);
         if attempt > ATTEMPTS_MAX {
             self.violation(&format!("was given {position} for the {attempt}th time"));
         }

@@ -39,6 +39,7 @@ pub(crate) struct Message<'a> {
     pub(crate) positions: Option<Value>,
     pub(crate) code: Option<Value>,
     pub(crate) reason: Option<String>,
+    pub(crate) details: Option<Value>,
     pub(crate) retryable: Option<bool>,
     pub(crate) epoch: Option<String>,
     #[serde(borrow, default)]

@@ -8,8 +8,7 @@
 use std::process::{Command, Output};
 
 fn chaos(options: &[&str]) -> Output {
-    let mut chaos = Command::new(env!("CARGO_BIN_EXE_tidewire-chaos"));
-    chaos.args(options).arg("--no-consumers").output().unwrap()
+    Command::new(env!("CARGO_BIN_EXE_tidewire-chaos")).args(options).output().unwrap()
 }
 
 fn assert_nothing_is_wrong(options: &[&str]) {

@@ -57,7 +57,7 @@ struct Choice {
     /// The consumer
     #[arg(value_parser = parse_name)]
     name: ConsumerName,
-    /// Their positions
+    /// Their positions, if not --all
     #[arg(value_name = "POSITION", required_unless_present = "all", conflicts_with = "all")]
     positions: Vec<u64>,
     /// All that it parked

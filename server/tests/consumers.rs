@@ -104,7 +104,7 @@ fn operate(directory: &Path, at: &[&str]) {
     assert!(positions(&[]).is_empty());
 
     failing(&["parked", "list", "nobody"], 1, "no consumer nobody");
-    failing(&["parked", "drop", "mail/1"], 2, "--all");
+    failing(&["parked", "drop", "mail/1"], 2, "<POSITION>");
     failing(&["parked", "drop", "mail/1", "1", "--all"], 2, "--all");
     assert_eq!(verb(&["consumers", "delete", "mail/1"]), "deleted mail/1\n");
     failing(&["consumers", "delete", "mail/1"], 1, "no consumer mail/1");

@@ -285,6 +285,13 @@ impl Collector for Scrape {
                 "Times that a subscription stopped because its window was full",
                 m.sum(|w| &w.windows_filled),
             ),
+            ("tidewire_settled", "Events settled by acks, or skipped", m.sum(|w| &w.settled)),
+            (
+                "tidewire_redeliveries",
+                "Events sent once more to clients that settle events",
+                m.sum(|w| &w.redeliveries),
+            ),
+            ("tidewire_parked", "Events parked", m.sum(|w| &w.parked)),
             ("tidewire_consumer_claims", "Claims that succeeded", m.consumers.claims.load(Relaxed)),
             (
                 "tidewire_consumer_claims_refused",

@@ -20,7 +20,7 @@ use std::{
 use bytes::Bytes;
 use tidewire_eventstore::{ConsumerName, GlobalPosition, MemberId};
 use tidewire_protocol::{
-    CloseCode, Epoch, ErrorBody, Progress, Sub,
+    CloseCode, Epoch, ErrorBody, Progress, Sub, Tally,
     session::{Activity, Input, Moment, Output, Session},
 };
 use tokio::sync::mpsc;
@@ -515,10 +515,22 @@ impl SessionCell {
         matches!(self.catch_up_turn.get(), Turn::Mine(_))
     }
 
+    /// Counts what became of events that clients settle.
+    fn count_delivery(&self, state: &mut State) {
+        let tally = state.session.take_tally();
+        if tally != Tally::default() {
+            let metrics = &self.worker.metrics;
+            metrics.settled.fetch_add(tally.settled, Relaxed);
+            metrics.redeliveries.fetch_add(tally.sent_again, Relaxed);
+            metrics.parked.fetch_add(tally.parked, Relaxed);
+        }
+    }
+
     /// Tells the session what happened and performs its outputs.
     fn feed(self: &Rc<Self>, state: &mut State, input: Input) {
         let moment = self.moment();
         state.session.handle(input, moment);
+        self.count_delivery(state);
         while let Some(output) = state.session.poll() {
             match output {
                 Output::Send(bytes) => {

@@ -167,6 +167,8 @@ async fn an_event_that_crashes_its_reader_is_parked_and_a_lost_connection_parks_
     assert_eq!(client.through(5).await, [3, 4, 5]);
     client.ack(5).await;
     eventually("it is parked", async || parked(&server.store, "mail").await == [1]).await;
+    assert_eq!(server.metric("tidewire_parked_total").await, 1.0);
+    assert_eq!(server.metric("tidewire_settled_total").await, 4.0);
 }
 
 /// Waits until nobody holds a consumer any more.

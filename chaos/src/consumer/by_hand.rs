@@ -40,8 +40,11 @@ struct Work<'a> {
     session: Session,
     sub: u32,
     window: u64,
-    /// By stream, the event that was given back: what is later is dropped until it comes again.
+    /// By stream, the event that was given back: it and what is later are dropped until the answer
+    /// to that.
     given_back: HashMap<String, u64>,
+    /// The highest position that it was told of.
+    told: u64,
     /// The position that is to be acknowledged, not sent yet.
     to_ack: Option<u64>,
     /// After so many further events it crashes, or when this time has come.
@@ -87,6 +90,7 @@ async fn session(
         sub: random.range(1..1000) as u32,
         window: random.range(4..64),
         given_back: HashMap::new(),
+        told: 0,
         to_ack: None,
         crash: None,
     };
@@ -125,7 +129,7 @@ impl Work<'_> {
     async fn subscribe(&mut self) -> Result<()> {
         self.sub += 1;
         self.given_back.clear();
-        self.to_ack = None;
+        (self.told, self.to_ack) = (0, None);
         let mut message = self.state.interest.fields();
         message["type"] = json!("subscribe");
         message["sub"] = json!(self.sub);
@@ -161,17 +165,26 @@ impl Work<'_> {
                 let reason = message.reason.as_deref().unwrap_or_default();
                 for position in positions.into_iter().flatten().filter_map(Value::as_u64) {
                     self.state.told_parked(position, reason);
-                    self.given_back.retain(|_, held| *held != position);
                 }
             }
+            "retrying" => self.answered(message.positions.as_ref()),
             "unsubscribed" if message.word() == "rebalanced" => self.subscribe().await?,
             "unsubscribed" if message.word() == "consumer_taken" => return Ok(Some(End::Taken)),
             "error" | "unsubscribed" if message.retryable == Some(true) => {
                 bail!("not now: {}", message.word());
             }
             // It gave up what had been taken from it meanwhile.
-            "error" if message.word() == "unknown_position" => {}
-            "subscribed" | "heartbeat" | "live" | "behind" | "goodbye" => {}
+            "error" if message.word() == "unknown_position" => {
+                self.answered(
+                    message.details.as_ref().and_then(|details| details.get("positions")),
+                );
+            }
+            "subscribed" | "heartbeat" | "live" | "behind" => {
+                let heartbeat = message.position_of(self.sub);
+                let told = [message.after, message.position, heartbeat].into_iter().flatten().max();
+                self.told = self.told.max(told.unwrap_or_default());
+            }
+            "goodbye" => {}
             _ => {
                 self.state.violation(&format!("was sent {text:.300}"));
                 return Ok(Some(End::Broken));
@@ -191,13 +204,13 @@ impl Work<'_> {
         if crashes_now && random.once_in(2) {
             return Ok(Some(End::Crash));
         }
-        match self.given_back.get(&event.stream) {
-            Some(held) if *held < position => return Ok(None),
-            Some(held) if *held == position => drop(self.given_back.remove(&event.stream)),
-            _ => {}
+        // What is not beyond all that was told is acknowledged by itself, after what came before.
+        let is_late = position <= self.told;
+        self.told = self.told.max(position);
+        if self.given_back.get(&event.stream).is_some_and(|held| *held <= position) {
+            return Ok(None);
         }
-        // In the order of arrival: what came before and lies behind is acknowledged first.
-        if self.to_ack.is_some_and(|pending| pending > position) {
+        if is_late {
             self.ack().await?;
         }
         match wish(&event, attempt, is_poison) {
@@ -208,7 +221,7 @@ impl Work<'_> {
                     return Ok(Some(End::Crash));
                 }
                 self.to_ack = Some(position);
-                if random.once_in(4) {
+                if is_late || random.once_in(4) {
                     self.ack().await?;
                 }
             }
@@ -227,6 +240,14 @@ impl Work<'_> {
             }
         }
         Ok(None)
+    }
+
+    /// The server has heard that these were given back: what comes of their streams is in order.
+    fn answered(&mut self, positions: Option<&Value>) {
+        let positions = positions.and_then(Value::as_array);
+        for position in positions.into_iter().flatten().filter_map(Value::as_u64) {
+            self.given_back.retain(|_, held| *held != position);
+        }
     }
 
     async fn ack(&mut self) -> Result<()> {

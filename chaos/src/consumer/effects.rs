@@ -14,6 +14,8 @@ pub(crate) struct Effects {
     /// What our members gave up, to be parked or passed over.
     given_up: HashSet<u64>,
     parked: HashSet<u64>,
+    /// How often each event was given to a member, and which attempt that was at last.
+    given: HashMap<u64, (u32, u32)>,
     /// Through this position of the log, everything is settled and was compared.
     checked: u64,
 }
@@ -48,6 +50,13 @@ impl Effects {
         }
         *last = event.position;
         Ok(Settled::First)
+    }
+
+    /// A member was given an event.
+    pub(super) fn given(&mut self, position: u64, attempt: u32) {
+        let (times, last) = self.given.entry(position).or_default();
+        *times += 1;
+        *last = attempt;
     }
 
     /// A member gives an event up: it wants it parked, or passed over.
@@ -88,7 +97,12 @@ impl Effects {
                     return Some(format!("got something else than the log has: {event:?}"));
                 }
                 None if !self.is_settled(event.position) => {
-                    return Some(format!("never had {event:?}"));
+                    let (times, last) =
+                        self.given.get(&event.position).copied().unwrap_or_default();
+                    return Some(format!(
+                        "never had the effect of {event:?}; it was given it {times} times, at \
+                         last as attempt {last}"
+                    ));
                 }
                 _ => {}
             }

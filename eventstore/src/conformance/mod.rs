@@ -211,6 +211,7 @@ macro_rules! conformance_tests {
                 replays_outlive_their_holder,
                 replays_go_to_the_owner_of_their_partition,
                 replays_are_told_as_they_are_settled,
+                what_a_lost_answer_told_is_told_again,
                 dropped_events_are_gone,
                 all_that_is_listed_has_to_be_parked,
             }

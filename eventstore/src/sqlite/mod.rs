@@ -115,6 +115,8 @@ impl SqliteStore {
             .create_if_missing(true)
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(options.busy_timeout)
+            // What is removed later must not survive where rows were moved earlier.
+            .pragma("secure_delete", "ON")
             .thread_name(|_| "tidewire-sqlite".into());
         let mut connection = migrate::open(&connect, &path, options.busy_timeout).await?;
         migrate::run(&mut connection, &path).await?;

@@ -34,7 +34,7 @@ pub(super) async fn remove(
     connect: &SqliteConnectOptions,
     removal: Removal,
 ) -> Result<Removed, RemoveError> {
-    let connect = connect.clone().create_if_missing(false).pragma("secure_delete", "ON");
+    let connect = connect.clone().create_if_missing(false);
     let mut connection = SqliteConnection::connect_with(&connect).await.map_err(failed)?;
     let (up_to, ever) = (number(NUMBER_MAX), i64::MAX);
     let removed = match &removal {

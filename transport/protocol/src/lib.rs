@@ -23,7 +23,7 @@ pub mod session;
 pub use codes::{CloseCode, ErrorBody, ErrorCode};
 pub use delivery::{
     ClaimRequest, DeliveryConfig, EventRef, Grant, GrantedPartition, Offer, ParkedEvent,
-    PartitionProgress, Progress, Sent,
+    PartitionProgress, Progress, Sent, Tally,
 };
 pub use filter::Filter;
 pub use messages::{

@@ -53,13 +53,16 @@ pub(crate) struct WorkerMetrics {
     pub(crate) encoded_bytes: AtomicU64,
     pub(crate) reads_paused: AtomicU64,
     pub(crate) windows_filled: AtomicU64,
+    pub(crate) settled: AtomicU64,
+    pub(crate) redeliveries: AtomicU64,
+    pub(crate) parked: AtomicU64,
     pub(crate) commit_to_socket: LatencyHistogram,
 }
 
 impl WorkerMetrics {
     /// Adds what `other` has counted. What it had open has ended with it.
     fn add(&self, other: &Self) {
-        let counters: [fn(&Self) -> &AtomicU64; 10] = [
+        let counters: [fn(&Self) -> &AtomicU64; 13] = [
             |metrics| &metrics.sessions_total,
             |metrics| &metrics.log_restarts,
             |metrics| &metrics.events_delivered,
@@ -70,6 +73,9 @@ impl WorkerMetrics {
             |metrics| &metrics.encoded_bytes,
             |metrics| &metrics.reads_paused,
             |metrics| &metrics.windows_filled,
+            |metrics| &metrics.settled,
+            |metrics| &metrics.redeliveries,
+            |metrics| &metrics.parked,
         ];
         for counter in counters {
             counter(self).fetch_add(counter(other).load(Relaxed), Relaxed);

@@ -160,6 +160,34 @@ pub async fn replays_are_told_as_they_are_settled(store: Arc<dyn EventStore>) {
     assert_eq!(next.first().replays.len(), REPLAYS_TOLD_MAX);
 }
 
+/// A replay is told again where the answer that told of it was lost, at whatever moment.
+pub async fn what_a_lost_answer_told_is_told_again(store: Arc<dyn EventStore>) {
+    let consumers = store.consumers();
+    let owner = with_parked(&*consumers, "mail", 40).await;
+    for step in 1..=40_u64 {
+        consumers.replay(name("mail"), these([step])).await.expect("it is parked");
+        let task = tokio::spawn({
+            let (consumers, holding) = (Arc::clone(&consumers), owner.holding());
+            async move { consumers.keep(vec![holding]).await }
+        });
+        for _ in 0..step % 7 {
+            tokio::task::yield_now().await;
+        }
+        if step % 4 != 0 {
+            tokio::time::sleep(std::time::Duration::from_micros(step * 60)).await;
+        }
+        task.abort();
+        let mut told = match task.await {
+            Ok(kept) => kept.expect("holdings are kept").remove(0).replays,
+            Err(_) => Vec::new(),
+        };
+        // What is changed by the statement that was cut short is told when that has ended.
+        while !told.iter().any(|(_, position, _)| *position == at(step)) {
+            told.extend(owner.keep(&*consumers).await.replays);
+        }
+    }
+}
+
 /// What is dropped is gone, also when it is being replayed; the count follows.
 pub async fn dropped_events_are_gone(store: Arc<dyn EventStore>) {
     let consumers = store.consumers();

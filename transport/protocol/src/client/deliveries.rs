@@ -128,6 +128,15 @@ impl ClientCore {
         Ok(())
     }
 
+    /// The server has heard of retries.
+    pub(super) fn retrying(&mut self, sub: Sub, positions: Vec<GlobalPosition>) {
+        if let Some(unsettled) = self.open(sub).and_then(|open| open.unsettled.as_mut()) {
+            for position in positions {
+                unsettled.retrying(position);
+            }
+        }
+    }
+
     /// The server has put events aside.
     pub(super) fn parked(
         &mut self,
@@ -168,9 +177,19 @@ impl ClientCore {
         chance: f64,
     ) {
         match error.known() {
-            // A nack crossed what the server had done with the event. If it was parked, that was
-            // said before; if it waits for an earlier retry, it comes again.
-            Some(ErrorCode::UnknownPosition) => {}
+            Some(ErrorCode::UnknownPosition) => {
+                let positions = error.details.as_ref().and_then(|details| {
+                    Some(details.get("positions")?.as_array()?.iter().filter_map(|at| at.as_u64()))
+                });
+                let positions: Vec<_> = positions.into_iter().flatten().collect();
+                if let Some(unsettled) = self.open(sub).and_then(|open| open.unsettled.as_mut()) {
+                    for position in positions {
+                        unsettled.unknown(GlobalPosition::new(position));
+                    }
+                    self.ready(sub);
+                    self.acknowledge(sub, now, Flush::Due);
+                }
+            }
             // What was said crossed the end of its subscription, which may have begun again.
             Some(ErrorCode::UnknownSub) => {
                 if self.subs.get(&sub).is_some_and(|ending| ending.stage == Stage::Ending) {

@@ -416,6 +416,7 @@ impl ClientCore {
                     self.abandon(CloseCode::ABNORMAL, now, chance);
                 }
             }
+            ServerMessage::Retrying { sub, positions } => self.retrying(sub, positions),
             ServerMessage::Parked { sub, positions, reason } => {
                 self.parked(sub, positions, reason, now);
             }
@@ -452,7 +453,7 @@ impl ClientCore {
                 self.outputs.push_back(ClientOutput::Complaint(error));
             }
             ServerMessage::Goodbye(goodbye) => self.goodbye = Some(*goodbye),
-            ServerMessage::Pong { .. } | ServerMessage::Retrying { .. } => {}
+            ServerMessage::Pong { .. } => {}
         }
     }
 

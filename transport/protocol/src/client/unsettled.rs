@@ -8,15 +8,15 @@
 //!   position of an event whose retry was asked for is never acknowledged before it came again: an
 //!   acknowledgement that crosses an event on its way cannot be taken for its own.
 //! - A retry withdraws what the application has not settled of the later events of the stream.
-//!   They are kept until they come again, or until the server parks the event instead:
-//!   then they count again.
+//!   They are dropped, with whatever still arrives of the stream before the server has answered
+//!   and the retry has come: the server sends all of them again, after it.
 //! - The application has each event once at a time. What is sent again while the application has
 //!   it stays with the application; what it has settled is acknowledged again.
 //!
 //! **When the connection is lost**, everything unsettled comes again. What the application has not
 //! taken, what it let go of, and retries that were asked for are forgotten. What it has taken stays
 //! with it: settled meanwhile or later, it is acknowledged when it comes again, without being given
-//! a second time. That is remembered for the last few windows of events; beyond that an event is
+//! a second time. That is remembered for the last [`LATELY_MAX`] events; beyond that an event is
 //! given again. So effects are at least once, and twice only if the program itself ends between
 //! the effect and the acknowledgement, or another session took over.
 
@@ -33,9 +33,12 @@ use super::{
 };
 use crate::messages::{Delivered, Nack, NackAction};
 
-/// How many windows of settled events are remembered, and how many of unsettled ones can be held:
-/// those in the window, and those that were withdrawn from it.
+/// How many windows of unsettled events can be held: those in the window, and those that were
+/// withdrawn from it.
 const WINDOWS: usize = 4;
+
+/// How many settled events are remembered.
+const LATELY_MAX: usize = 1024;
 
 /// The server has sent more than any window allows.
 #[derive(Debug)]
@@ -81,8 +84,9 @@ enum State {
     LetGo,
     /// The application has settled it, and no acknowledgement has covered it.
     Settled,
-    /// The application wants it again, and the server was told.
-    Retrying,
+    /// The application wants it again, and the server was told; whether it has answered. What
+    /// arrives before that was sent before it heard.
+    Retrying { answered: bool },
 }
 
 #[derive(Debug)]
@@ -100,7 +104,7 @@ struct Entry {
 impl Entry {
     /// Whether the server is going to send it again, so that no acknowledgement covers it before.
     fn is_awaited(&self) -> bool {
-        self.withdrawn_by.is_some() || matches!(self.state, State::Retrying)
+        self.withdrawn_by.is_some() || matches!(self.state, State::Retrying { .. })
     }
 }
 
@@ -131,7 +135,7 @@ impl Unsettled {
             window,
             entries: BTreeMap::new(),
             untaken: UntakenQueue::default(),
-            lately: Lately::new(window * WINDOWS),
+            lately: Lately::default(),
             arrivals: 0,
             highest: GlobalPosition::START,
             told: GlobalPosition::START,
@@ -145,7 +149,6 @@ impl Unsettled {
     /// The subscription is open: `window` events may be unsettled.
     pub(super) fn opened(&mut self, window: usize) {
         self.window = window;
-        self.lately.max = window * WINDOWS;
     }
 
     /// The connection is gone, or the subscription begins again on it.
@@ -193,7 +196,8 @@ impl Unsettled {
             entry.here = true;
             match retrying {
                 None => self.arrive_again(position, delivered),
-                Some(_) => self.hold(position, delivered),
+                // Sent before the server heard of the retry that withdraws it.
+                Some(by) => entry.withdrawn_by = Some(by),
             }
             return Ok(());
         }
@@ -204,9 +208,10 @@ impl Unsettled {
         self.arrivals += 1;
         let number = self.arrivals;
         let stream = delivered.event.stream.clone();
-        let state = match settled {
-            true => State::Settled,
-            false => State::Queued(number, Box::new(delivered)),
+        let state = match retrying {
+            _ if settled => State::Settled,
+            Some(_) => State::LetGo,
+            None => State::Queued(number, Box::new(delivered)),
         };
         let entry =
             Entry { stream, state, here: true, again: again || settled, withdrawn_by: retrying };
@@ -222,7 +227,7 @@ impl Unsettled {
         let Some(entry) = self.entries.get_mut(&position) else { return };
         let withdrawn = entry.withdrawn_by.take().is_some();
         match &mut entry.state {
-            State::Settled => {}
+            State::Settled | State::Retrying { answered: false } => {}
             State::Queued(_, queued) if !withdrawn => **queued = delivered,
             State::Given(_) if !withdrawn => {}
             state => {
@@ -233,21 +238,10 @@ impl Unsettled {
         }
     }
 
-    /// Keeps an event that was sent before the server heard of the retry that withdraws it. It
-    /// comes again, unless the server parks what was to be retried.
-    fn hold(&mut self, position: GlobalPosition, delivered: Delivered) {
-        if let Some(entry) = self.entries.get_mut(&position)
-            && !matches!(entry.state, State::Settled | State::Given(_))
-        {
-            self.arrivals += 1;
-            entry.state = State::Queued(self.arrivals, Box::new(delivered));
-        }
-    }
-
     fn is_retrying(&self, position: GlobalPosition) -> bool {
         self.entries
             .get(&position)
-            .is_some_and(|entry| entry.here && matches!(entry.state, State::Retrying))
+            .is_some_and(|entry| entry.here && matches!(entry.state, State::Retrying { .. }))
     }
 
     /// The first earlier event of the stream whose retry has not come.
@@ -257,7 +251,7 @@ impl Unsettled {
         stream: &StreamName,
     ) -> Option<GlobalPosition> {
         let retrying = |entry: &Entry| {
-            entry.here && matches!(entry.state, State::Retrying) && entry.stream == *stream
+            entry.here && matches!(entry.state, State::Retrying { .. }) && entry.stream == *stream
         };
         let mut earlier = self.entries.range(..position);
         earlier.find_map(|(earlier, entry)| retrying(entry).then_some(*earlier))
@@ -332,9 +326,11 @@ impl Unsettled {
         if let Some(entry) = self.entries.get_mut(&position)
             && matches!(entry.state, State::Given(given) if given == number)
         {
-            if entry.here {
+            if entry.withdrawn_by.is_some() {
+                entry.state = State::LetGo;
+            } else if entry.here {
                 entry.state = State::Queued(number, Box::new(delivered));
-                self.untaken.first(vec![(position, number)]);
+                self.untaken.first(position, number);
             } else {
                 self.entries.remove(&position);
             }
@@ -355,50 +351,49 @@ impl Unsettled {
 
     fn retry(&mut self, position: GlobalPosition) {
         let Some(entry) = self.entries.get_mut(&position) else { return };
-        entry.state = State::Retrying;
+        entry.state = State::Retrying { answered: false };
         self.held_back = Some(self.held_back.map_or(position, |first| first.min(position)));
         let stream = entry.stream.clone();
         for (_, later) in self.entries.range_mut(position.next()..) {
             if later.here && later.stream == stream {
                 later.withdrawn_by = Some(position);
+                if matches!(later.state, State::Queued(..)) {
+                    later.state = State::LetGo;
+                }
             }
+        }
+    }
+
+    /// The server has heard of the retry of an event: from here on that one, and the later ones
+    /// of its stream, come again.
+    pub(super) fn retrying(&mut self, position: GlobalPosition) {
+        if let Some(entry) = self.entries.get_mut(&position)
+            && let State::Retrying { answered } = &mut entry.state
+        {
+            *answered = true;
+        }
+    }
+
+    /// The server knows nothing of an event that was nacked: it was settled before. What its
+    /// retry has withdrawn comes again all the same.
+    pub(super) fn unknown(&mut self, position: GlobalPosition) {
+        if self.is_retrying(position) {
+            self.entries.remove(&position);
         }
     }
 
     /// The server has put events aside.
     pub(super) fn parked(&mut self, positions: Vec<GlobalPosition>, reason: String) {
-        let mut restored = Vec::new();
         for position in &positions {
-            let was_retrying = self.is_retrying(*position);
-            self.entries.remove(position);
-            if was_retrying {
-                restored.extend(self.restore(*position));
+            let unheard =
+                |entry: &Entry| matches!(entry.state, State::Retrying { answered: false });
+            // Parked before the server heard of the retry: what arrives until it answers that is
+            // going to come again.
+            if !self.entries.get(position).is_some_and(unheard) {
+                self.entries.remove(position);
             }
         }
-        let notice = Notice::Parked { positions, reason };
-        if restored.is_empty() {
-            self.untaken.notice(notice);
-        } else {
-            self.untaken.restored(notice, restored);
-        }
-    }
-
-    /// The retry of the event at `by` withdraws nothing any more; the arrivals that count again.
-    fn restore(&mut self, by: GlobalPosition) -> Vec<(GlobalPosition, u64)> {
-        let withdrawn = |(position, entry): (&GlobalPosition, &Entry)| {
-            (entry.withdrawn_by == Some(by)).then(|| (*position, entry.stream.clone()))
-        };
-        let restored: Vec<_> = self.entries.range(by..).filter_map(withdrawn).collect();
-        let mut first = Vec::new();
-        for (position, stream) in restored {
-            let withdrawn_by = self.retrying_before(position, &stream);
-            let Some(entry) = self.entries.get_mut(&position) else { continue };
-            entry.withdrawn_by = withdrawn_by;
-            if let (None, State::Queued(number, _)) = (withdrawn_by, &entry.state) {
-                first.push((position, *number));
-            }
-        }
-        first
+        self.untaken.notice(Notice::Parked { positions, reason });
     }
 
     /// A heartbeat has told how far the log was looked at.
@@ -493,23 +488,18 @@ fn nack(position: GlobalPosition, action: NackAction, reason: Option<String>) ->
 }
 
 /// The positions that the application has settled lately.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Lately {
-    max: usize,
     order: VecDeque<GlobalPosition>,
     positions: BTreeSet<GlobalPosition>,
 }
 
 impl Lately {
-    fn new(max: usize) -> Self {
-        Self { max, order: VecDeque::new(), positions: BTreeSet::new() }
-    }
-
     fn add(&mut self, position: GlobalPosition) {
         if self.positions.insert(position) {
             self.order.push_back(position);
         }
-        while self.order.len() > self.max {
+        while self.order.len() > LATELY_MAX {
             if let Some(oldest) = self.order.pop_front() {
                 self.positions.remove(&oldest);
             }

@@ -33,26 +33,22 @@ impl UntakenQueue {
         self.0.push_back(Untaken::Event(position, number));
     }
 
-    /// Events that had been withdrawn count again: before everything else, in their order, and
-    /// after the news of it.
-    pub(super) fn restored(&mut self, notice: Notice, events: Vec<(GlobalPosition, u64)>) {
-        self.first(events);
-        self.0.push_front(Untaken::Notice(notice));
-    }
-
-    /// Events come before everything else, in their order.
-    pub(super) fn first(&mut self, events: Vec<(GlobalPosition, u64)>) {
-        for (position, number) in events.into_iter().rev() {
-            self.0.push_front(Untaken::Event(position, number));
-        }
+    /// An event comes before everything else.
+    pub(super) fn first(&mut self, position: GlobalPosition, number: u64) {
+        self.0.push_front(Untaken::Event(position, number));
     }
 
     /// There is news.
     pub(super) fn notice(&mut self, notice: Notice) {
         if is_state(&notice) {
-            // Of states in a row only the last one matters.
-            while matches!(self.0.back(), Some(Untaken::Notice(last)) if is_state(last)) {
-                self.0.pop_back();
+            // Of those of a kind in a row only the last one matters.
+            let state =
+                |untaken: &&Untaken| matches!(untaken, Untaken::Notice(last) if is_state(last));
+            let row = self.0.iter().rev().take_while(state).count();
+            let alike = |untaken: &Untaken| matches!(untaken, Untaken::Notice(last) if is_position(last) == is_position(&notice));
+            let earlier = self.0.iter().rev().take(row).position(alike);
+            if let Some(earlier) = earlier {
+                self.0.remove(self.0.len() - 1 - earlier);
             }
         }
         if let Notice::Parked { positions: more, reason: why } = &notice
@@ -92,6 +88,10 @@ fn is_state(notice: &Notice) -> bool {
     matches!(notice, Notice::Position(_) | Notice::Live(_) | Notice::Behind { .. })
 }
 
+fn is_position(notice: &Notice) -> bool {
+    matches!(notice, Notice::Position(_))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -109,11 +109,11 @@ mod tests {
             queue.notice(Notice::Behind { position: at(position), lag: 1 });
             queue.notice(Notice::Position(at(position)));
         }
-        assert_eq!(queue.0.len(), 2);
+        assert_eq!(queue.0.len(), 3, "the event, where it stands, and how far it looked");
         for position in 1..10_000 {
             queue.notice(Notice::Parked { positions: vec![at(position)], reason: "r".into() });
         }
-        assert_eq!(queue.0.len(), 3);
+        assert_eq!(queue.0.len(), 4);
         let Some(Untaken::Notice(Notice::Parked { positions, .. })) = queue.0.back() else {
             panic!("the last news is of parked events");
         };

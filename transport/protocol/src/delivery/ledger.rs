@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tidewire_eventstore::{GlobalPosition, Partition, PartitionSet, RecordedEvent, StreamHash};
 
 use super::{
-    DeliveryConfig, EventRef, Grant, Offer, Progress, Sent,
+    DeliveryConfig, EventRef, Grant, Offer, Progress, Sent, Tally,
     checkpoints::Checkpoints,
     retry::AckTimer,
     window::{Settled, Window},
@@ -54,6 +54,7 @@ pub(crate) struct Ledger {
     consumer: Option<Box<Checkpoints>>,
     /// The shares of the group change: by then the subscription ends.
     leaving: Option<Instant>,
+    pub(crate) tally: Tally,
 }
 
 impl Ledger {
@@ -67,6 +68,7 @@ impl Ledger {
             scanned: after,
             consumer: None,
             leaving: None,
+            tally: Tally::default(),
         }
     }
 
@@ -188,9 +190,10 @@ impl Ledger {
         if position > self.window.told() {
             return Err(ErrorCode::AckAhead);
         }
-        let Self { window, consumer, careful, .. } = self;
+        let Self { window, consumer, careful, tally, .. } = self;
         window.ack(position, |settled| {
             *careful = false;
+            tally.settled += 1;
             if let Some(consumer) = consumer {
                 consumer.settled(settled);
             }
@@ -288,19 +291,21 @@ impl Ledger {
     }
 
     fn skip(&mut self, position: GlobalPosition) {
-        if let Some(settled) = self.settle(position)
-            && let Some(consumer) = &mut self.consumer
-        {
-            consumer.settled(settled);
+        if let Some(settled) = self.settle(position) {
+            self.tally.settled += 1;
+            if let Some(consumer) = &mut self.consumer {
+                consumer.settled(settled);
+            }
         }
     }
 
     fn park(&mut self, positions: &[GlobalPosition], reason: &str, effects: &mut Vec<Effect>) {
         for position in positions {
-            if let Some(settled) = self.settle(*position)
-                && let Some(consumer) = &mut self.consumer
-            {
-                consumer.parked(settled, reason);
+            if let Some(settled) = self.settle(*position) {
+                self.tally.parked += 1;
+                if let Some(consumer) = &mut self.consumer {
+                    consumer.parked(settled, reason);
+                }
             }
         }
         if !positions.is_empty() {
@@ -355,6 +360,7 @@ impl Ledger {
         match event {
             Ok(Some(event)) => {
                 let attempt = self.window.sent(position)?;
+                self.tally.sent_again += 1;
                 Some(Delivered { event: *event, attempt })
             }
             Ok(None) => {
@@ -394,6 +400,7 @@ impl Ledger {
                     return None;
                 }
                 let attempt = self.window.sent(replay.position)?;
+                self.tally.sent_again += 1;
                 Some(Delivered { event: *event, attempt })
             }
             Err(error) if error.retryable => {
@@ -492,7 +499,7 @@ impl Ledger {
     }
 
     /// The subscription is over. For a consumer: what the log has to remember.
-    pub(crate) fn release(mut self, clean: bool, config: &DeliveryConfig) -> Option<Progress> {
+    pub(crate) fn release(&mut self, clean: bool, config: &DeliveryConfig) -> Option<Progress> {
         if !clean {
             self.charge_the_only_one(config);
         }

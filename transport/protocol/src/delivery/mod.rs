@@ -49,6 +49,31 @@ pub enum Sent {
     Some(Vec<usize>),
 }
 
+/// What became of events, for metrics: counts since they were last asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tally {
+    /// Events settled by an ack or skipped.
+    pub settled: u64,
+    /// Events sent once more: retries, replays, and what a retry had withdrawn.
+    pub sent_again: u64,
+    /// Events parked.
+    pub parked: u64,
+}
+
+impl Tally {
+    /// Takes what has been counted.
+    pub(crate) fn take(&mut self) -> Self {
+        std::mem::take(self)
+    }
+
+    /// Adds what another has counted.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.settled += other.settled;
+        self.sent_again += other.sent_again;
+        self.parked += other.parked;
+    }
+}
+
 /// How long and how often a session tries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeliveryConfig {

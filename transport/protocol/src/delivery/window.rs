@@ -147,6 +147,10 @@ impl Window {
             history.place = Place::Away { due: now, reading: false };
             self.away += 1;
         } else {
+            if event.position <= self.told {
+                // After a replay of a later event: an ack may be on its way.
+                entry.history_mut().late = Some(self.told);
+            }
             self.told = self.told.max(event.position);
         }
         self.entries.insert(at, entry);

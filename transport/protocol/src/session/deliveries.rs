@@ -9,7 +9,7 @@ use tidewire_eventstore::{GlobalPosition, Partition, RecordedEvent};
 use super::{Moment, Output, Phase, Session, subscription::State};
 use crate::{
     codes::{CloseCode, ErrorBody, ErrorCode},
-    delivery::{DeliveryConfig, Effect, EventRef, Ledger, Offer, Sent},
+    delivery::{DeliveryConfig, Effect, EventRef, Ledger, Offer, Sent, Tally},
     messages::{Delivery, Nack, ServerMessage, Sub},
 };
 
@@ -22,6 +22,8 @@ pub(super) struct Deliveries {
     ledgers: Vec<(Sub, Box<Ledger>)>,
     /// How many events are being read.
     reads: usize,
+    /// What the ledgers that are gone had counted.
+    tally: Tally,
     /// Whose turn it is to have an event read.
     turn: usize,
 }
@@ -41,7 +43,8 @@ impl Deliveries {
 
     pub(super) fn remove(&mut self, sub: Sub) -> Option<Ledger> {
         let at = self.ledgers.iter().position(|(of, _)| *of == sub)?;
-        let (_, ledger) = self.ledgers.swap_remove(at);
+        let (_, mut ledger) = self.ledgers.swap_remove(at);
+        self.tally.add(ledger.tally.take());
         if self.ledgers.is_empty() {
             self.ledgers = Vec::new();
         }
@@ -93,6 +96,15 @@ impl Deliveries {
 }
 
 impl Session {
+    /// What became of events since this was last asked.
+    pub fn take_tally(&mut self) -> Tally {
+        let mut tally = self.deliveries.tally.take();
+        for (_, ledger) in &mut self.deliveries.ledgers {
+            tally.add(ledger.tally.take());
+        }
+        tally
+    }
+
     /// How many more events may be sent on `sub` now: as many as one likes where nothing is
     /// acknowledged; none while a window is full, or a group's shares change.
     pub fn room(&self, sub: Sub) -> usize {
@@ -253,9 +265,10 @@ impl Session {
     }
 
     fn release(&mut self, sub: Sub, clean: bool) {
-        if let Some(ledger) = self.deliveries.remove(sub)
-            && let Some(progress) = ledger.release(clean, &self.config.delivery)
-        {
+        let Some(mut ledger) = self.deliveries.remove(sub) else { return };
+        let progress = ledger.release(clean, &self.config.delivery);
+        self.deliveries.tally.add(ledger.tally.take());
+        if let Some(progress) = progress {
             self.outputs.push_back(Output::Release { sub, progress, clean });
         }
     }

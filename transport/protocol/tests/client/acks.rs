@@ -108,6 +108,12 @@ impl Acked {
         self
     }
 
+    /// The server has heard of a retry.
+    fn retrying(&mut self, position: u64) -> &mut Self {
+        self.says(json!({"type": "retrying", "sub": 1, "positions": [position]}));
+        self
+    }
+
     fn ack(&mut self, positions: &[u64]) -> &mut Self {
         for position in positions {
             self.settle(*position, Settlement::Ack);
@@ -263,7 +269,9 @@ fn an_event_that_came_again_is_acknowledged_by_name_and_the_later_ones_after_it(
         "what waits for its retry holds up nobody"
     );
     acked.come(&[(2, "s", 2)]);
-    assert_eq!(acked.take(), ["2x2"]);
+    assert_eq!(acked.take(), NOTHING, "sent for its silence, before the server heard");
+    acked.retrying(2).come(&[(2, "s", 3)]);
+    assert_eq!(acked.take(), ["2x3"]);
     assert_eq!(acked.ack(&[4]).wait().said(), NOTHING, "now it does");
     assert_eq!(acked.ack(&[2]).said(), ["ack 2", "ack 4"]);
 }
@@ -280,7 +288,7 @@ fn a_retry_withdraws_the_later_events_of_its_stream() {
     assert_eq!(acked.take(), ["4"], "3 was not taken, and is not given before 2");
     acked.come(&[(5, "s", 1), (6, "t", 1)]);
     assert_eq!(acked.take(), ["6"], "5 was on its way when the retry was asked for");
-    acked.come(&[(2, "s", 2), (3, "s", 1), (5, "s", 1)]);
+    acked.retrying(2).come(&[(2, "s", 2), (3, "s", 1), (5, "s", 1)]);
     assert_eq!(acked.take(), ["2x2", "3", "5"]);
     acked.said();
     assert_eq!(acked.ack(&[4, 6, 5, 3]).wait().said(), NOTHING);
@@ -301,7 +309,7 @@ fn what_is_given_back_comes_next_unless_it_was_withdrawn() {
         acked.scene.core.give_back(key, delivered);
     }
     assert_eq!(acked.take(), ["4", "5"]);
-    acked.come(&[(2, "s", 2), (3, "s", 1)]);
+    acked.retrying(2).come(&[(2, "s", 2), (3, "s", 1)]);
     assert_eq!(acked.take(), ["2x2", "3"]);
 }
 
@@ -315,7 +323,7 @@ fn what_was_withdrawn_from_the_application_is_given_again_unless_it_was_settled(
     acked.settle(2, retry());
     acked.ack(&[4]);
     acked.said();
-    acked.come(&[(2, "s", 2), (3, "s", 1), (4, "s", 1), (5, "s", 1)]);
+    acked.retrying(2).come(&[(2, "s", 2), (3, "s", 1), (4, "s", 1), (5, "s", 1)]);
     assert_eq!(acked.take(), ["2x2", "5"]);
     acked.scene.core.settle(stale, Settlement::Ack, acked.scene.now);
     acked.note();
@@ -328,21 +336,28 @@ fn what_was_withdrawn_from_the_application_is_given_again_unless_it_was_settled(
 }
 
 #[test]
-fn withdrawn_events_count_again_when_the_first_is_parked() {
+fn what_was_withdrawn_comes_again_also_when_the_first_does_not() {
     let parked = json!({"type": "parked", "sub": 1, "positions": [2], "reason": "attempts spent"});
+    let retrying = json!({"type": "retrying", "sub": 1, "positions": [2]});
     let unknown = json!({"type": "error", "sub": 1, "code": "unknown_position", "message": "",
         "retryable": false, "details": {"positions": [2]}});
-    let mut acked = running(each(16));
-    acked.come(&[(2, "s", 1), (3, "s", 1)]);
-    acked.take();
-    acked.settle(2, retry());
-    acked.come(&[(4, "s", 1)]);
-    acked.says(unknown);
-    assert_eq!(acked.take(), NOTHING, "an earlier retry of it is under way");
-    acked.says(parked);
-    assert_eq!(acked.take(), ["4"]);
-    acked.said();
-    assert_eq!(acked.ack(&[3, 4]).wait().said(), ["ack 4"]);
+    for news in [[retrying, parked.clone()], [parked, unknown]] {
+        let mut acked = running(each(16));
+        acked.come(&[(2, "s", 1), (3, "s", 1)]);
+        acked.take();
+        acked.settle(2, retry());
+        acked.come(&[(4, "s", 1)]);
+        acked.says(news[0].clone());
+        if news[0]["type"] == "parked" {
+            acked.come(&[(5, "s", 1)]);
+        }
+        acked.says(news[1].clone());
+        assert_eq!(acked.take(), NOTHING);
+        acked.come(&[(3, "s", 1), (4, "s", 1), (5, "s", 1)]);
+        assert_eq!(acked.take(), ["3", "4", "5"]);
+        acked.said();
+        assert_eq!(acked.ack(&[3, 4, 5]).wait().said().last().expect("one"), "ack 5");
+    }
 }
 
 #[test]
@@ -457,7 +472,7 @@ fn it_resumes_before_a_retry_until_nothing_can_be_held_back_behind_it() {
     acked.come(&[(2, "s", 1), (9, "t", 1)]);
     acked.take();
     acked.settle(2, retry()).ack(&[9]);
-    acked.come(&[(2, "s", 2)]);
+    acked.retrying(2).come(&[(2, "s", 2)]);
     acked.take();
     acked.ack(&[2]);
     assert_eq!(acked.reconnect()["after"], json!(1), "3 to 8 of s may not have been sent");

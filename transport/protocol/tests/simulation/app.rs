@@ -61,7 +61,8 @@ pub(crate) struct App {
     /// What it was told is parked; for its own subscription that is all there is.
     pub(crate) parked: BTreeSet<GlobalPosition>,
     pub(crate) begin: Option<GlobalPosition>,
-    pub(crate) taken: u64,
+    /// What it has made of which events, for the world to note.
+    pub(crate) made: Vec<(Audience, GlobalPosition, Made)>,
 }
 
 /// Whether nobody can process the event.
@@ -92,7 +93,7 @@ impl App {
             retried: HashMap::new(),
             parked: BTreeSet::new(),
             begin: None,
-            taken: 0,
+            made: Vec::new(),
         };
         app.subscribe(core, run);
         app
@@ -135,7 +136,7 @@ impl App {
         self.frozen_until = Some(until);
     }
 
-    /// Works for a while; what it made of which events, and whether it was killed by one.
+    /// Works for a while; whether it was killed by an event.
     pub(crate) fn work(
         &mut self,
         core: &mut ClientCore,
@@ -144,7 +145,6 @@ impl App {
         storm: bool,
         store: &Store,
         chance: &mut Chance,
-        made: &mut Vec<(Audience, GlobalPosition, Made)>,
     ) -> bool {
         if self.again_at.is_some_and(|at| at <= now) {
             self.subscribe(core, run);
@@ -159,7 +159,6 @@ impl App {
             match taken {
                 Taken::Event { key, delivered } => {
                     self.check(&delivered.event, delivered.attempt, store);
-                    self.taken += 1;
                     let wait = match chance.within(0, 60) {
                         0 if storm => chance.within(0, 4000),
                         _ => chance.within(0, 40),
@@ -185,11 +184,13 @@ impl App {
             let counts = core.settle(hand.key, settlement.clone(), now);
             match settlement {
                 // Its effect is done, whether or not anybody hears of it.
-                Settlement::Ack => made.push((self.audience.clone(), position, Made::Done)),
+                Settlement::Ack => self.made.push((self.audience.clone(), position, Made::Done)),
                 Settlement::Nack { action, .. } if counts => match action {
-                    NackAction::Skip => made.push((self.audience.clone(), position, Made::Done)),
+                    NackAction::Skip => {
+                        self.made.push((self.audience.clone(), position, Made::Done))
+                    }
                     NackAction::Park => {
-                        made.push((self.audience.clone(), position, Made::PutAside));
+                        self.made.push((self.audience.clone(), position, Made::PutAside));
                     }
                     NackAction::Retry { .. } => {
                         let last = self.last.entry(stream.clone()).or_default();

@@ -23,11 +23,10 @@ use tidewire_protocol::{
 use uuid::Uuid;
 
 use crate::{
-    app::{App, Kind, Made},
+    app::{App, Kind},
     chance::Chance,
     link::Pipe,
     log::Log,
-    store::Audience,
 };
 
 /// What one subscription has been given.
@@ -79,8 +78,6 @@ pub(crate) struct Client {
     pub(crate) keeps: bool,
     /// Its subscriptions that acknowledge.
     pub(crate) apps: Vec<App>,
-    /// What they have made of which events.
-    pub(crate) made_of: Vec<(Audience, GlobalPosition, Made)>,
     made: u64,
     refused: u64,
 }
@@ -107,7 +104,6 @@ impl Client {
             run,
             keeps: false,
             apps: Vec::new(),
-            made_of: Vec::new(),
             made: 0,
             refused: 0,
         };
@@ -230,8 +226,7 @@ impl Client {
         self.obey(log, &mut out, now, storm, chance);
         for app in &mut self.apps {
             let store = &log.consumers;
-            let (core, made) = (&mut self.core, &mut self.made_of);
-            if app.work(core, self.run, now, storm, store, chance, made) {
+            if app.work(&mut self.core, self.run, now, storm, store, chance) {
                 return true;
             }
         }

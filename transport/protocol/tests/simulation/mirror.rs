@@ -26,9 +26,8 @@ struct Sent {
     overdue: bool,
     /// The client does not have it: it is going to be sent again.
     away: bool,
-    /// What was told when it was sent alone to a client that did not have it, and the number of
-    /// that sending.
-    alone: Option<(GlobalPosition, u64)>,
+    /// What was told when it was sent out of order to a client that did not have it.
+    alone: Option<GlobalPosition>,
 }
 
 #[derive(Debug)]
@@ -46,14 +45,12 @@ pub(crate) struct Mirror {
     window_default: usize,
     books: BTreeMap<Sub, Books>,
     decoder: FrameDecoder,
-    /// How many events were sent alone.
-    sendings: u64,
 }
 
 impl Mirror {
     pub(crate) fn new(run: u64, ack_timeout: Duration, window_default: usize) -> Self {
         let decoder = FrameDecoder::new(FrameLimits::client(1 << 24));
-        Self { run, ack_timeout, window_default, books: BTreeMap::new(), decoder, sendings: 0 }
+        Self { run, ack_timeout, window_default, books: BTreeMap::new(), decoder }
     }
 
     /// The session is about to read `text`.
@@ -94,14 +91,10 @@ impl Mirror {
     fn acks(&mut self, sub: Sub, position: GlobalPosition, store: &mut Store) {
         let Some(books) = self.books.get_mut(&sub) else { return };
         let truth = store.truth(&books.audience);
-        // An event that was sent alone later than another cannot have been named before that.
-        let named = books.sent.get(&position).and_then(|sent| sent.alone).map(|(_, number)| number);
         books.sent.retain(|at, sent| {
             let covers = *at <= position
                 && !sent.away
-                && sent.alone.is_none_or(|(told, number)| {
-                    position > told || named.is_some_and(|named| named >= number)
-                });
+                && sent.alone.is_none_or(|told| position == *at || position > told);
             assert!(
                 !covers || truth.done.contains(at) || truth.put_aside.contains(at),
                 "ack {position} of {:?} covers {at}, which nobody has settled",
@@ -145,9 +138,9 @@ impl Mirror {
         now: Instant,
     ) {
         if let Some(books) = self.books.get_mut(&sub) {
+            let alone = (at <= books.told).then_some(books.told);
             books.told = books.told.max(at);
-            let sent =
-                Sent { stream: stream.clone(), at: now, overdue: false, away: false, alone: None };
+            let sent = Sent { stream: stream.clone(), at: now, overdue: false, away: false, alone };
             assert!(books.sent.insert(at, sent).is_none(), "{at} is fed twice");
             books.check();
         }
@@ -206,9 +199,7 @@ impl Mirror {
         let with_client = books.sent.get(&at).filter(|sent| !sent.away);
         let here = with_client.is_some();
         // What the client has anyway, any acknowledgement may cover as before.
-        let number = self.sendings + 1;
-        let alone = with_client.map_or(Some((books.told, number)), |sent| sent.alone);
-        self.sendings = number;
+        let alone = with_client.map_or(Some(books.told), |sent| sent.alone);
         books.told = books.told.max(at);
         books.silence(at, self.ack_timeout, store, now);
         let silent = books.sent.get(&at).is_some_and(|sent| sent.overdue);

@@ -303,7 +303,8 @@ impl World {
         }
         let up = connection.map(|connection| &mut connection.up);
         let killed = seat.client.pump(&self.log, up, now, storm, &mut self.chance);
-        for (audience, position, made) in seat.client.made_of.drain(..) {
+        let made = seat.client.apps.iter_mut().flat_map(|app| app.made.drain(..));
+        for (audience, position, made) in made {
             let truth = self.log.consumers.truth(&audience);
             match made {
                 Made::Done => truth.done.insert(position),
