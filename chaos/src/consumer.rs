@@ -89,10 +89,11 @@ impl Consumer {
             // Alone, the second waits until it is told to take over.
             let waits = sharing == Sharing::Alone && index > 0;
             let state = Arc::clone(&state);
+            let name = format!("member {index} of {}", state.name);
             let task = if index % 2 == 0 {
-                tokio::spawn(by_hand::work(state, address, received, random, waits))
+                tokio::spawn(by_hand::work(state, address, received, random, waits, name))
             } else {
-                tokio::spawn(by_client::work(state, address, received, random, waits))
+                tokio::spawn(by_client::work(state, address, received, random, waits, name))
             };
             tasks.push(task.abort_handle());
             members.push(orders);

@@ -2,6 +2,10 @@
 
 use std::{
     collections::HashMap,
+    fmt,
+    fs::File,
+    io::{self, Write},
+    path::Path,
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -77,6 +81,8 @@ pub(crate) struct Ledger {
     began_at: Instant,
     inner: Mutex<Inner>,
     pub(crate) counts: Counts,
+    /// Where what happens is written down, for people.
+    trace: Option<Mutex<File>>,
 }
 
 /// What happened how often.
@@ -97,7 +103,29 @@ pub(crate) struct Counts {
 impl Ledger {
     pub(crate) fn new() -> Self {
         let (inner, counts) = (Mutex::default(), Counts::default());
-        Self { began_at: Instant::now(), inner, counts }
+        Self { began_at: Instant::now(), inner, counts, trace: None }
+    }
+
+    /// A ledger that writes down what happens in a file.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be created.
+    pub(crate) fn traced(file: &Path) -> io::Result<Self> {
+        Ok(Self { trace: Some(Mutex::new(File::create(file)?)), ..Self::new() })
+    }
+
+    /// Writes down what happens, with the time.
+    pub(crate) fn trace(&self, what: fmt::Arguments<'_>) {
+        if let Some(trace) = &self.trace {
+            let mut file = trace.lock().unwrap_or_else(PoisonError::into_inner);
+            // Nothing depends on it.
+            let _ = writeln!(file, "{} {what}", self.now());
+        }
+    }
+
+    fn now(&self) -> String {
+        format!("{:8.3} s:", self.began_at.elapsed().as_secs_f64())
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -106,7 +134,8 @@ impl Ledger {
 
     /// Notes that something is as it must not be.
     pub(crate) fn violation(&self, what: impl Into<String>) {
-        let what = format!("{:8.3} s: {}", self.began_at.elapsed().as_secs_f64(), what.into());
+        let what = format!("{} {}", self.now(), what.into());
+        self.trace(format_args!("VIOLATION {what}"));
         let mut inner = self.lock();
         inner.violations_total += 1;
         if inner.violations.len() < KEPT {

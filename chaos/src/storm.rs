@@ -123,7 +123,12 @@ async fn storm(
             let (pause, fault) = schedule.next();
             sleep(pause).await;
             let world = Arc::clone(world);
-            under_way.spawn(async move { (fault, inject(&world, fault).await) });
+            under_way.spawn(async move {
+                world.ledger.trace(format_args!("begins: {fault}"));
+                let injected = inject(&world, fault).await;
+                world.ledger.trace(format_args!("is over: {fault}: {injected:?}"));
+                (fault, injected)
+            });
         } else {
             let over = timeout(LAST, under_way.join_next()).await;
             let over = over.map_err(|_| anyhow!("faults are not over after {LAST:?}"))?;

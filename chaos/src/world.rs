@@ -87,7 +87,7 @@ impl World {
         // PostgreSQL may have to run as another user.
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o711))?;
         stop::lies_in(Some(folder.path()));
-        let ledger = Arc::new(Ledger::new());
+        let ledger = Arc::new(Ledger::traced(&folder.path().join("chaos.log"))?);
         let launch = |index: usize, database: Vec<String>| Launch {
             name: format!("server-{index}"),
             program: program.to_owned(),

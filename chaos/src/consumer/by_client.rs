@@ -27,6 +27,7 @@ use crate::{
 };
 
 /// Why a life has ended.
+#[derive(Debug)]
 enum End {
     Crash,
     /// Another member holds the consumer now.
@@ -40,6 +41,7 @@ pub(super) async fn work(
     mut orders: mpsc::Receiver<Order>,
     mut random: Random,
     mut waits: bool,
+    name: String,
 ) {
     loop {
         while waits {
@@ -49,7 +51,9 @@ pub(super) async fn work(
                 None => return,
             }
         }
-        match life(&state, address, &mut orders, &mut random).await {
+        let end = life(&state, address, &mut orders, &mut random).await;
+        state.ledger.trace(format_args!("{name}: {end:?}"));
+        match end {
             End::Stopped => return,
             End::Taken => waits = true,
             End::Crash => {

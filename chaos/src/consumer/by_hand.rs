@@ -25,6 +25,7 @@ use crate::{
 const CRASH_WITHIN: Duration = Duration::from_millis(500);
 
 /// Why a session has ended.
+#[derive(Debug)]
 enum End {
     /// The socket is over.
     Broken,
@@ -57,6 +58,7 @@ pub(super) async fn work(
     mut orders: mpsc::Receiver<Order>,
     mut random: Random,
     mut waits: bool,
+    name: String,
 ) {
     loop {
         while waits {
@@ -66,7 +68,9 @@ pub(super) async fn work(
                 None => return,
             }
         }
-        match session(&state, address, &mut orders, &mut random).await {
+        let end = session(&state, address, &mut orders, &mut random).await;
+        state.ledger.trace(format_args!("{name}: {end:?}"));
+        match end {
             Ok(End::Stopped) => return,
             Ok(End::Taken) => waits = true,
             Ok(End::Crash) => {
@@ -150,6 +154,10 @@ impl Work<'_> {
         if message.sub.is_some_and(|sub| sub != self.sub) {
             // Of an earlier subscription, which has ended.
             return Ok(None);
+        }
+        if matches!(message.kind.as_str(), "subscribed" | "unsubscribed" | "parked" | "error") {
+            let name = &self.state.name;
+            self.state.ledger.trace(format_args!("{name} by hand: {text:.200}"));
         }
         match message.kind.as_str() {
             "events" => {
