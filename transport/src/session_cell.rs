@@ -92,6 +92,8 @@ struct State {
     socket: Option<Rc<OwnedFd>>,
     /// When a session that is over is cut off, should its socket not take what is queued.
     cut_at: Option<Instant>,
+    /// When the actor will tell the session the time, unless it is woken before.
+    timed_for: Option<Instant>,
     paused: bool,
     gone: bool,
     round_trip: Option<Duration>,
@@ -110,6 +112,13 @@ impl State {
     /// What the session has for its socket that the kernel has not accepted, in bytes.
     fn unsent_bytes(&self) -> usize {
         self.unsent + self.rest.len() + self.reply_bytes
+    }
+
+    /// Whether the actor has something to do, or has to watch for an earlier time than it does.
+    fn needs_actor(&self) -> bool {
+        let timeout = self.session.next_timeout();
+        !self.actions.is_empty()
+            || timeout.is_some_and(|at| self.timed_for.is_none_or(|watched| at < watched))
     }
 
     /// Lets go of what will never be written.
@@ -190,6 +199,7 @@ impl SessionCell {
                 over: None,
                 socket,
                 cut_at: None,
+                timed_for: None,
                 paused: false,
                 gone: false,
                 round_trip: None,
@@ -332,11 +342,13 @@ impl SessionCell {
 
     /// When the session has to be told the time, if ever.
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
-        let state = self.state.borrow();
-        match state.over {
+        let mut state = self.state.borrow_mut();
+        let timeout = match state.over {
             Some(_) => state.cut_at,
             None => state.session.next_timeout(),
-        }
+        };
+        state.timed_for = timeout;
+        timeout
     }
 
     /// Tells the session the time.
@@ -404,11 +416,11 @@ impl SessionCell {
     }
 
     fn fill(self: &Rc<Self>, state: &mut State, waker: &Waker) -> Chunk {
-        let timeout = state.session.next_timeout();
         if state.unsent > 0 {
             state.unsent = 0;
             state.progress_at = Instant::now();
-            if state.feeds.iter().any(Feed::is_acked) {
+            let all = state.rest.is_empty() && state.replies.is_empty();
+            if all && state.feeds.iter().any(Feed::is_acked) {
                 self.feed(state, Input::Accepted);
             }
         }
@@ -459,7 +471,7 @@ impl SessionCell {
                 state.unsent = bytes.len();
                 state.bytes_out += bytes.len() as u64;
                 self.worker.metrics.bytes_sent.fetch_add(bytes.len() as u64, Relaxed);
-                if state.paused || !state.fetches.is_empty() {
+                if state.paused || !state.fetches.is_empty() || state.needs_actor() {
                     self.wake_actor();
                 }
                 Chunk::Write(bytes)
@@ -471,7 +483,7 @@ impl SessionCell {
                 if std::mem::take(&mut state.replied) {
                     self.feed(state, Input::Flushed);
                 }
-                if state.paused || state.session.next_timeout() != timeout {
+                if state.paused || state.needs_actor() {
                     self.wake_actor();
                 }
                 self.body.set(Some(waker.clone()));
@@ -495,9 +507,13 @@ impl SessionCell {
             if feed.takes_turns() && !self.has_turn() {
                 continue;
             }
+            let is_acked = feed.is_acked();
             let (frame, news) = feed.pull(self, &mut state.session);
             if let Some(news) = news {
                 self.feed(state, news);
+            } else if is_acked {
+                // What was offered may have to be read again, or be parked.
+                self.perform(state);
             }
             if frame.is_some() || !state.replies.is_empty() {
                 return frame;
@@ -526,10 +542,15 @@ impl SessionCell {
         }
     }
 
-    /// Tells the session what happened and performs its outputs.
+    /// Tells the session what happened and performs what it wants done.
     fn feed(self: &Rc<Self>, state: &mut State, input: Input) {
         let moment = self.moment();
         state.session.handle(input, moment);
+        self.perform(state);
+    }
+
+    /// Performs what the session wants done.
+    fn perform(self: &Rc<Self>, state: &mut State) {
         self.count_delivery(state);
         while let Some(output) = state.session.poll() {
             match output {
@@ -551,13 +572,13 @@ impl SessionCell {
                 }
                 Output::Positions => {
                     let positions = self.positions(state);
-                    state.session.handle(Input::Positions(positions), moment);
+                    state.session.handle(Input::Positions(positions), self.moment());
                 }
                 Output::RoundTrip(round_trip) => state.round_trip = Some(round_trip),
                 Output::Pong(pong) => state.pong = Some(pong),
                 Output::Close { code } => {
                     state.over = Some(code);
-                    state.cut_at = Some(moment.now + LAST_FLUSH);
+                    state.cut_at = Some(Instant::now() + LAST_FLUSH);
                     for feed in std::mem::take(&mut state.feeds) {
                         feed.close(self);
                     }

@@ -143,7 +143,8 @@ async fn the_newest_holder_takes_over_on_the_same_node_and_on_another() {
 
 #[tokio::test]
 async fn an_event_that_crashes_its_reader_is_parked_and_a_lost_connection_parks_nothing() {
-    let server = Server::start();
+    // No heartbeat comes to the help of a wake-up that is missing.
+    let server = Server::with_config(|config| config.heartbeat_interval = Duration::from_secs(600));
     server.append("a-1", 5).await;
     let mut client = server.connect().await;
     client.consume(json!("mail"), 100).await;
