@@ -12,11 +12,12 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use tidewire_eventstore::{
-    EventId, EventType, GlobalPosition, Payload, RecordedEvent, Revision, StreamName, Timestamp,
+    CommandKey, ConsumerName, EventId, EventType, GlobalPosition, Partition, Payload,
+    RecordedEvent, Revision, StreamHash, StreamName, Timestamp,
 };
 use tidewire_protocol::{
-    Activity, Answer, AppendRequest, Epoch, FeedSpec, Input, Moment, Output, Session,
-    SessionConfig, SessionId, SessionInfo, Sub,
+    Activity, Answer, AppendRequest, Epoch, EventRef, FeedSpec, Grant, GrantedPartition, Input,
+    Moment, Output, Progress, Sent, Session, SessionConfig, SessionId, SessionInfo, Sub,
     codec::json::{encode_event, encode_events_frame},
     frame::{FrameDecoder, FrameLimits},
 };
@@ -42,6 +43,10 @@ pub(crate) struct FakeServer {
     pub(crate) cut_after_events: AtomicU64,
     /// Cut the next connection that appends, after the append took effect and before its answer.
     pub(crate) cut_after_append: AtomicBool,
+    /// How far each consumer is.
+    pub(crate) consumers: Mutex<BTreeMap<ConsumerName, GlobalPosition>>,
+    /// The keys of all commands that came, each time they came.
+    pub(crate) commands: Mutex<Vec<CommandKey>>,
     /// How many connections were made.
     pub(crate) connections: AtomicU64,
     /// How many feeds are open.
@@ -58,6 +63,8 @@ impl FakeServer {
             log: Mutex::default(),
             cut_after_events: AtomicU64::new(0),
             cut_after_append: AtomicBool::new(false),
+            consumers: Mutex::default(),
+            commands: Mutex::default(),
             connections: AtomicU64::new(0),
             feeds: AtomicU64::new(0),
         });
@@ -112,6 +119,14 @@ impl FakeServer {
         }
     }
 
+    /// What is kept of a consumer.
+    fn save(&self, name: &ConsumerName, progress: &Progress) {
+        let mut consumers = self.consumers.lock().expect("no test panics with it");
+        for of in &progress.partitions {
+            consumers.insert(name.clone(), of.checkpoint);
+        }
+    }
+
     /// One connection, looked after every few milliseconds.
     #[expect(clippy::result_large_err, reason = "the type is tungstenite's")]
     async fn serve(&self, stream: TcpStream) {
@@ -136,6 +151,7 @@ impl FakeServer {
         let mut decoder = FrameDecoder::new(FrameLimits::server(1 << 20));
         let mut read = BytesMut::new();
         let mut feeds: BTreeMap<Sub, (FeedSpec, u64)> = BTreeMap::new();
+        let mut names: BTreeMap<Sub, ConsumerName> = BTreeMap::new();
         let mut events_written = 0;
         let mut tick = tokio::time::interval(Duration::from_millis(5));
         let mut inbound_at = Instant::now();
@@ -188,11 +204,44 @@ impl FakeServer {
                     }
                     Output::CheckRemoved { .. } => panic!("nothing is removed"),
                     Output::Fetch { .. } => panic!("nobody fetches"),
-                    Output::Claim { .. }
-                    | Output::Save { .. }
-                    | Output::Release { .. }
-                    | Output::Read { .. }
-                    | Output::Command { .. } => panic!("nobody acknowledges or commands"),
+                    Output::Claim { sub, claim } => {
+                        let name = claim.consumer.name.clone();
+                        let mut consumers = self.consumers.lock().expect("no test panics with it");
+                        let existed = consumers.contains_key(&name);
+                        let checkpoint = *consumers.entry(name.clone()).or_insert(claim.after);
+                        drop(consumers);
+                        names.insert(sub, name);
+                        let granted = GrantedPartition {
+                            partition: Partition::FIRST,
+                            checkpoint,
+                            unclean: false,
+                            attempts: Vec::new(),
+                            replays: Vec::new(),
+                        };
+                        let claimed = Ok(Grant { existed, partitions: vec![granted] });
+                        session.handle(Input::Claimed { sub, claimed }, self.moment());
+                    }
+                    Output::Save { sub, progress } => {
+                        self.save(&names[&sub], &progress);
+                        session.handle(Input::Saved { sub, saved: Ok(()) }, self.moment());
+                    }
+                    Output::Release { sub, progress, .. } => self.save(&names[&sub], &progress),
+                    Output::Read { sub, position } => {
+                        let event = self.events()[position.get() as usize - 1].clone();
+                        let event = Ok(Some(Box::new(event)));
+                        session.handle(Input::Read { sub, position, event }, self.moment());
+                    }
+                    Output::Command { id, command } => {
+                        let key = command.key.expect("clients make keys");
+                        let mut commands = self.commands.lock().expect("no test panics with it");
+                        commands.push(key);
+                        drop(commands);
+                        if self.cut_after_append.swap(false, Ordering::SeqCst) {
+                            return;
+                        }
+                        let answer = Answer::Result { data: command.data, position: None };
+                        session.handle(Input::Answer { id, answer: Ok(answer) }, self.moment());
+                    }
                     Output::RoundTrip(_) => {}
                     Output::Close { .. } => over = true,
                 }
@@ -200,24 +249,40 @@ impl FakeServer {
             let log = self.events();
             for (sub, (feed, cursor)) in &mut feeds {
                 for event in log.iter().skip(*cursor as usize) {
-                    *cursor = event.position.get();
-                    if !feed.target.includes(&event.stream) {
-                        continue;
+                    if feed.target.includes(&event.stream) {
+                        let stream = StreamHash::of(&event.stream);
+                        let offered = EventRef { position: event.position, stream };
+                        let offer = session.offer(*sub, &[offered], self.moment());
+                        if offer.taken == 0 {
+                            break;
+                        }
+                        if offer.sent == Sent::All {
+                            let mut json = BytesMut::new();
+                            encode_event(event, &mut json);
+                            encode_events_frame(*sub, &[json], &mut out);
+                            events_written += 1;
+                        }
                     }
-                    let mut json = BytesMut::new();
-                    encode_event(event, &mut json);
-                    encode_events_frame(*sub, &[json], &mut out);
-                    events_written += 1;
+                    *cursor = event.position.get();
                     let limit = self.cut_after_events.load(Ordering::SeqCst);
                     if limit > 0 && events_written >= limit {
                         // In the middle of a frame, as cuts are.
-                        let _ = stream.write_all(&out[..out.len() - 10]).await;
+                        let _ = stream.write_all(&out[..out.len().saturating_sub(10)]).await;
+                        session.handle(Input::Gone, self.moment());
+                        while let Some(output) = session.poll() {
+                            if let Output::Release { sub, progress, .. } = output {
+                                self.save(&names[&sub], &progress);
+                            }
+                        }
                         return;
                     }
                 }
-                let position = GlobalPosition::new(*cursor);
-                session.handle(Input::Live { sub: *sub, position }, self.moment());
+                if *cursor == log.len() as u64 {
+                    let position = GlobalPosition::new(*cursor);
+                    session.handle(Input::Live { sub: *sub, position }, self.moment());
+                }
             }
+            session.handle(Input::Accepted, self.moment());
             if stream.write_all(&out).await.is_err() || over {
                 break;
             }

@@ -409,7 +409,9 @@ impl Unsettled {
         let unsettled = |entry: &Entry| !matches!(entry.state, State::Settled);
         let mut entries = self.entries.iter();
         let first = entries.find_map(|(position, entry)| unsettled(entry).then_some(*position));
-        let settled = first.map_or(self.highest.max(self.told), GlobalPosition::previous);
+        // What the application has in hand may lie beyond what this connection has come to.
+        let seen = self.highest.max(self.told);
+        let settled = first.map_or(seen, |first| seen.min(first.previous()));
         self.held_back.map_or(settled, |first| settled.min(first.previous()))
     }
 

@@ -31,6 +31,9 @@ pub(super) struct History {
     /// that was said before, so an ack covers it only if it names what was told later, or this
     /// very event.
     pub(super) late: Option<GlobalPosition>,
+    /// It is late because a replay of a later event went before it, and came with the feed: so
+    /// the position of one that did so later shows that it was seen, too.
+    pub(super) fed: bool,
     pub(super) place: Place,
 }
 

@@ -149,7 +149,8 @@ impl Window {
         } else {
             if event.position <= self.told {
                 // After a replay of a later event: an ack may be on its way.
-                entry.history_mut().late = Some(self.told);
+                let history = entry.history_mut();
+                (history.late, history.fed) = (Some(self.told), true);
             }
             self.told = self.told.max(event.position);
         }
@@ -188,10 +189,12 @@ impl Window {
         {
             settled(self.entries.pop_front().expect("there is a first one").into());
         }
+        let fed = |entry: &Entry| entry.history().is_some_and(|history| history.fed);
+        let names_fed = self.get(position).is_some_and(fed);
         let covered = |entry: &Entry| {
             let late = entry.history().and_then(|history| history.late);
             let shown = late.is_none_or(|told| position > told || position == entry.position);
-            shown && !entry.is_away()
+            (shown || names_fed && fed(entry)) && !entry.is_away()
         };
         let end = self.entries.partition_point(|entry| entry.position <= position);
         for at in (0..end).rev() {
@@ -315,7 +318,7 @@ impl Window {
         history.sending = Some(sending);
         history.expected = false;
         if away {
-            history.late = Some(told);
+            (history.late, history.fed) = (Some(told), false);
         }
         self.told = self.told.max(position);
         Some(self.entries[at].charges().saturating_add(1))

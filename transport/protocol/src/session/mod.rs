@@ -11,6 +11,13 @@
 //! - Stop reading, too, while replies that the socket has not taken exceed the driver's bound:
 //!   then at most one message's replies come on top of it.
 //! - After [`Output::Shut`], no frame and no input of that feed: the handle may be used again.
+//! - Events of a feed go through [`Session::offer`], and what it takes is written before anything
+//!   that the session says later. Positions that are reported of a feed are never beyond what was
+//!   taken.
+//! - Each [`Output::Read`] and each [`Output::Save`] is answered once. A grant that comes for a
+//!   session which is over is given back by the driver ([`Grant::untouched`]).
+//! - [`Input::Accepted`] before [`Input::Gone`], if the kernel had taken everything: whether an
+//!   event had left decides whether it may have brought down its reader.
 
 mod config;
 mod consumers;

@@ -467,6 +467,18 @@ fn without_a_consumer_it_resumes_after_what_is_settled() {
 }
 
 #[test]
+fn what_is_in_hand_says_nothing_of_what_has_not_come_again() {
+    let mut acked = running(each(16));
+    acked.come(&[(2, "s", 1), (3, "t", 1), (9, "u", 1)]);
+    acked.take();
+    acked.settle(3, Settlement::LetGo);
+    assert_eq!(acked.reconnect()["after"], json!(1));
+    acked.subscribed(1, true);
+    acked.ack(&[2]);
+    assert_eq!(acked.reconnect()["after"], json!(1), "9 is in hand, and 3 has not come again");
+}
+
+#[test]
 fn it_resumes_before_a_retry_until_nothing_can_be_held_back_behind_it() {
     let mut acked = running(each(16));
     acked.come(&[(2, "s", 1), (9, "t", 1)]);

@@ -28,6 +28,8 @@ struct Sent {
     away: bool,
     /// What was told when it was sent out of order to a client that did not have it.
     alone: Option<GlobalPosition>,
+    /// Whether that was with the feed, in order with others that were.
+    fed: bool,
 }
 
 #[derive(Debug)]
@@ -91,10 +93,12 @@ impl Mirror {
     fn acks(&mut self, sub: Sub, position: GlobalPosition, store: &mut Store) {
         let Some(books) = self.books.get_mut(&sub) else { return };
         let truth = store.truth(&books.audience);
+        let named = books.sent.get(&position).is_some_and(|sent| sent.fed);
         books.sent.retain(|at, sent| {
             let covers = *at <= position
                 && !sent.away
-                && sent.alone.is_none_or(|told| position == *at || position > told);
+                && (sent.alone.is_none_or(|told| position == *at || position > told)
+                    || named && sent.fed);
             assert!(
                 !covers || truth.done.contains(at) || truth.put_aside.contains(at),
                 "ack {position} of {:?} covers {at}, which nobody has settled",
@@ -140,7 +144,14 @@ impl Mirror {
         if let Some(books) = self.books.get_mut(&sub) {
             let alone = (at <= books.told).then_some(books.told);
             books.told = books.told.max(at);
-            let sent = Sent { stream: stream.clone(), at: now, overdue: false, away: false, alone };
+            let sent = Sent {
+                stream: stream.clone(),
+                at: now,
+                overdue: false,
+                away: false,
+                alone,
+                fed: alone.is_some(),
+            };
             assert!(books.sent.insert(at, sent).is_none(), "{at} is fed twice");
             books.check();
         }
@@ -204,7 +215,9 @@ impl Mirror {
         books.silence(at, self.ack_timeout, store, now);
         let silent = books.sent.get(&at).is_some_and(|sent| sent.overdue);
         assert!(!here || silent, "{at} is sent again before its time");
-        books.sent.insert(at, Sent { stream, at: now, overdue: false, away: false, alone });
+        books
+            .sent
+            .insert(at, Sent { stream, at: now, overdue: false, away: false, alone, fed: false });
         books.check();
     }
 
