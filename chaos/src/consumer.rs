@@ -17,7 +17,7 @@ use std::{
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::{sync::mpsc, task::AbortHandle};
+use tokio::{sync::mpsc, task::AbortHandle, time::sleep};
 
 use crate::{
     audience::Audience, content::Seen, http, interest::Interest, ledger::Ledger, log::Log,
@@ -32,6 +32,9 @@ pub(crate) use effects::Settled;
 pub(crate) const PROBE: Duration = Duration::from_secs(20);
 /// How long a question to a server may take.
 const ANSWER: Duration = Duration::from_secs(5);
+/// Between two looks of a member that stands by, and how many of them without a holder bring it back.
+const STAND_BY: Duration = Duration::from_secs(2);
+const ABANDONED: u32 = 3;
 /// Parked events that are asked for at once.
 const PARKED_MAX: u64 = 1000;
 
@@ -197,6 +200,36 @@ fn wish(event: &Seen, attempt: u32, is_poison: bool) -> Wish {
 }
 
 impl State {
+    /// Waits until a member is told to take the consumer over, or nobody has held it for a while,
+    /// as a service that stands by does. False when it shall not work any more.
+    async fn wait_for_turn(&self, address: SocketAddr, orders: &mut mpsc::Receiver<Order>) -> bool {
+        let mut looks_without_holder = 0;
+        while looks_without_holder < ABANDONED {
+            tokio::select! {
+                order = orders.recv() => match order {
+                    Some(Order::TakeOver) => return true,
+                    Some(_) => {}
+                    None => return false,
+                },
+                () = sleep(STAND_BY) => match self.is_held(address).await {
+                    Some(false) => looks_without_holder += 1,
+                    Some(true) => looks_without_holder = 0,
+                    None => {}
+                },
+            }
+        }
+        self.ledger.trace(format_args!("nobody holds {}: a member comes back", self.name));
+        self.ledger.counts.abandoned.fetch_add(1, Relaxed);
+        true
+    }
+
+    async fn is_held(&self, address: SocketAddr) -> Option<bool> {
+        let path = format!("/consumers/{}", self.name);
+        let answer = http::request(address, ANSWER, "GET", &path, None).await.ok()?;
+        let consumer: Value = serde_json::from_str(&answer.body).ok()?;
+        Some(!consumer["holders"].as_array()?.is_empty())
+    }
+
     /// A member was given an event.
     fn given(&self, position: u64, attempt: u32) {
         self.effects().given(position, attempt);

@@ -96,6 +96,8 @@ pub(crate) struct Counts {
     pub(crate) behind: AtomicU64,
     pub(crate) retries: AtomicU64,
     pub(crate) client_crashes: AtomicU64,
+    /// How often nobody held a consumer although no member had let it go for good.
+    pub(crate) abandoned: AtomicU64,
     /// Events that a consumer had parked because their attempts were spent.
     pub(crate) parked: AtomicU64,
 }

@@ -70,9 +70,11 @@ impl Report {
             ),
             format!(
                 "connections: {connections} for {clients} clients; {} crashes of clients; {} events \
-                 parked because their attempts were spent",
+                 parked because their attempts were spent; {} times a member that had been \
+                 taken over came back because nobody held the consumer",
                 get(&counts.client_crashes),
-                get(&counts.parked)
+                get(&counts.parked),
+                get(&counts.abandoned)
             ),
         ];
         for server in &world.servers {

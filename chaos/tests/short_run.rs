@@ -34,7 +34,7 @@ fn two_servers_on_postgres_survive() {
 #[cfg(feature = "plant")]
 #[test]
 fn a_planted_bug_is_found() {
-    let plant = ["--plant", "skipped-batch"];
+    let plant = ["--no-consumers", "--plant", "skipped-batch"];
     let output =
         chaos(&[&["--store", "sqlite", "--faults", "10", "--seed", "7"], &plant[..]].concat());
     let said = String::from_utf8_lossy(&output.stdout);

@@ -61,13 +61,10 @@ pub(super) async fn work(
     name: String,
 ) {
     loop {
-        while waits {
-            match orders.recv().await {
-                Some(Order::TakeOver) => waits = false,
-                Some(_) => {}
-                None => return,
-            }
+        if waits && !state.wait_for_turn(address, &mut orders).await {
+            return;
         }
+        waits = false;
         let end = session(&state, address, &mut orders, &mut random).await;
         state.ledger.trace(format_args!("{name}: {end:?}"));
         match end {
