@@ -388,7 +388,7 @@ impl<M: Member> Hub<M> {
             group.log.push(entry);
             rest = &rest[taken..];
         }
-        if Plant::LostWakeUp.is_active() && events[0].position.get() % 5 == 0 {
+        if Plant::LostWakeUp.is_active() && events[0].position.get().is_multiple_of(5) {
             return;
         }
         for (_, member) in &group.members {

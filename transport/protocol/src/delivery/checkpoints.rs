@@ -188,16 +188,32 @@ impl Checkpoints {
     /// An event was settled by the client.
     pub(super) fn settled(&mut self, settled: Settled) {
         self.touch(settled.stream);
-        if settled.replay
+        let waited = self.forget_replay(settled.position);
+        if (settled.replay || waited)
             && let Some(held) = self.held_mut(self.sharing.partition(settled.stream))
         {
             held.replayed.push(settled.position);
         }
     }
 
+    /// Takes a replay back that waits to be delivered; whether there was one. The feed may have
+    /// come to an event before its replay did, where it was parked beyond the checkpoint.
+    fn forget_replay(&mut self, position: GlobalPosition) -> bool {
+        let Some(at) = self.replays.iter().position(|replay| replay.position == position) else {
+            return false;
+        };
+        self.replays.remove(at);
+        if at == 0 {
+            // An answer to the read that was under way counts for nothing now.
+            self.replaying = Replaying::Ready { due: None };
+        }
+        true
+    }
+
     /// An event was put aside.
     pub(super) fn parked(&mut self, settled: Settled, reason: &str) {
         self.touch(settled.stream);
+        self.forget_replay(settled.position);
         if let Some(held) = self.held_mut(self.sharing.partition(settled.stream)) {
             held.parked.push(ParkedEvent {
                 position: settled.position,

@@ -167,9 +167,13 @@ impl Window {
         charges: u32,
         now: Instant,
     ) -> bool {
-        let Err(at) = self.entries.binary_search_by_key(&event.position, |entry| entry.position)
-        else {
-            return false;
+        let at = match self.entries.binary_search_by_key(&event.position, |entry| entry.position) {
+            Err(at) => at,
+            Ok(at) => {
+                // The feed has come to it first; settling it settles the replay.
+                self.entries[at].history_mut().replay = true;
+                return false;
+            }
         };
         let mut entry = Entry::new(event.position, event.stream);
         let history = entry.history_mut();
