@@ -1,10 +1,10 @@
 //! Consumers in a session: claiming, saving and losing them.
 
-use tidewire_eventstore::GlobalPosition;
+use tidewire_eventstore::{GlobalPosition, Sharing};
 
 use super::{
     Moment, Output, Phase, Session,
-    subscription::{Claiming, State},
+    subscription::{Claiming, State, Unproven},
 };
 use crate::{
     codes::{ErrorBody, ErrorCode},
@@ -13,7 +13,9 @@ use crate::{
 };
 
 impl Session {
-    /// Asks for a consumer. What the log remembers of it goes before what the client remembers:
+    /// Asks for a consumer. Who claims one that is not shared takes it from whoever has it. So the
+    /// client has to show first that it is there: a message that was stuck in the network while its
+    /// sender has come back on another connection must not take the consumer from that. What the log remembers of it goes before what the client remembers:
     /// `after` counts only if it is created now, and then no further than the head.
     pub(super) fn claim(
         &mut self,
@@ -29,11 +31,23 @@ impl Session {
             After::End => moment.head,
             After::Position(position) => position.min(moment.head),
         };
+        if consumer.sharing == Sharing::Exclusive {
+            let unproven = Some(Unproven { ping: self.challenge(moment.now), after });
+            let claiming = Box::new(Claiming { consumer, feed, window, unproven });
+            return self.subs.set(sub, State::Claiming(claiming));
+        }
         let claim =
             Box::new(ClaimRequest { consumer: consumer.clone(), feed: feed.clone(), after });
-        let claiming = Box::new(Claiming { consumer, feed, window });
+        let claiming = Box::new(Claiming { consumer, feed, window, unproven: None });
         self.subs.set(sub, State::Claiming(claiming));
         self.outputs.push_back(Output::Claim { sub, claim });
+    }
+
+    /// The client has answered `ping`: it is there, and may take consumers over.
+    pub(super) fn proven(&mut self, ping: u32) {
+        for (sub, claim) in self.subs.proven(ping) {
+            self.outputs.push_back(Output::Claim { sub, claim: Box::new(claim) });
+        }
     }
 
     pub(super) fn claimed(&mut self, sub: Sub, claimed: Result<Grant, ErrorBody>, moment: Moment) {
@@ -58,7 +72,7 @@ impl Session {
     }
 
     fn open_consumer(&mut self, sub: Sub, claiming: Claiming, grant: &Grant, moment: Moment) {
-        let Claiming { consumer, mut feed, window } = claiming;
+        let Claiming { consumer, mut feed, window, .. } = claiming;
         let ledger = Ledger::granted(window, &consumer, grant, moment.head);
         let after = ledger.begins_after();
         feed.partitions = ledger.partitions();

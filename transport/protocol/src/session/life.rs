@@ -23,6 +23,12 @@ pub(super) struct Life {
 }
 
 impl Life {
+    /// The number of the ping that a pong answers, if one of that number was sent.
+    pub(super) fn answered(&self, payload: &[u8]) -> Option<u32> {
+        let ping = u32::from_be_bytes(payload.try_into().ok()?);
+        (1..=self.pings).contains(&ping).then_some(ping)
+    }
+
     /// Takes a pong; the round trip, if it answers the last ping.
     pub(super) fn pong(&mut self, payload: &[u8], now: Instant) -> Option<Duration> {
         if payload != self.pings.to_be_bytes() {
@@ -67,13 +73,19 @@ impl Session {
         self.timers.set(Timer::Ping, now + self.config.ping_interval);
         // One at a time: a ping that still waits in a stuffed socket is enough.
         if self.life.sent_at.is_none() {
-            self.life.pings = self.life.pings.wrapping_add(1);
-            self.life.sent_at = Some(now);
-            self.life.left_at = None;
-            self.timers.set(Timer::Pong, now + self.config.pong_timeout);
-            let payload = self.life.pings.to_be_bytes();
-            self.outputs.push_back(Output::Send(frame::ping(&payload)));
+            self.challenge(now);
         }
+    }
+
+    /// Sends a ping that the client has not had before; returns its number.
+    pub(super) fn challenge(&mut self, now: Instant) -> u32 {
+        self.life.pings = self.life.pings.wrapping_add(1);
+        self.life.sent_at = Some(now);
+        self.life.left_at = None;
+        self.timers.set(Timer::Pong, now + self.config.pong_timeout);
+        let payload = self.life.pings.to_be_bytes();
+        self.outputs.push_back(Output::Send(frame::ping(&payload)));
+        self.life.pings
     }
 
     fn pong_due(&mut self, activity: Activity, now: Instant) {

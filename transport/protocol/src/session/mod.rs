@@ -476,6 +476,11 @@ impl Session {
             Message::Binary(_) => self.close(CloseCode::UNSUPPORTED_DATA, moment.now),
             Message::Ping(payload) => self.pong(&payload),
             Message::Pong(payload) => {
+                if self.phase == Phase::Ready
+                    && let Some(ping) = self.life.answered(&payload)
+                {
+                    self.proven(ping);
+                }
                 if let Some(round_trip) = self.life.pong(&payload, moment.now) {
                     self.timers.stop(Timer::Pong);
                     self.outputs.push_back(Output::RoundTrip(round_trip));

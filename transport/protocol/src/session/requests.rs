@@ -134,6 +134,11 @@ impl Session {
                 self.refuse(None, Some(sub), ErrorCode::UnknownSub);
             }
             Some(state @ State::Checking(_)) => *state = State::Abandoned,
+            // Nobody was asked yet.
+            Some(State::Claiming(claiming)) if claiming.unproven.is_some() => {
+                self.subs.remove(sub);
+                self.say(&ServerMessage::Unsubscribed { sub, error: None });
+            }
             Some(state @ State::Claiming(_)) => *state = State::Forsaken,
             Some(State::CatchingUp | State::Live | State::Behind) => self.end(sub, None),
         }

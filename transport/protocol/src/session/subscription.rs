@@ -3,7 +3,10 @@
 use tidewire_eventstore::GlobalPosition;
 use uuid::Uuid;
 
-use crate::messages::{After, ConsumerRef, Epoch, FeedSpec, ResetReason, Sub, Subscribe};
+use crate::{
+    delivery::ClaimRequest,
+    messages::{After, ConsumerRef, Epoch, FeedSpec, ResetReason, Sub, Subscribe},
+};
 
 /// Where a subscription stands.
 #[derive(Debug)]
@@ -47,6 +50,17 @@ pub(super) struct Claiming {
     pub(super) consumer: ConsumerRef,
     pub(super) feed: FeedSpec,
     pub(super) window: usize,
+    /// What is still missing before it is claimed.
+    pub(super) unproven: Option<Unproven>,
+}
+
+/// A claim that waits for a sign of life from its client.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Unproven {
+    /// The ping that has to be answered, this one or a later one.
+    pub(super) ping: u32,
+    /// Where the consumer begins if it is created.
+    pub(super) after: GlobalPosition,
 }
 
 /// All of them, sorted by handle.
@@ -87,6 +101,19 @@ impl Subscriptions {
             self.0 = Vec::new();
         }
         Some(state)
+    }
+
+    /// The claims that wait for the answer to `ping`, or to one before it.
+    pub(super) fn proven(&mut self, ping: u32) -> Vec<(Sub, ClaimRequest)> {
+        let claim = |(sub, state): &mut (Sub, State)| {
+            let State::Claiming(claiming) = state else { return None };
+            let Unproven { after, .. } =
+                claiming.unproven.take_if(|unproven| unproven.ping <= ping)?;
+            let Claiming { consumer, feed, .. } = &**claiming;
+            let claim = ClaimRequest { consumer: consumer.clone(), feed: feed.clone(), after };
+            Some((*sub, claim))
+        };
+        self.0.iter_mut().filter_map(claim).collect()
     }
 
     /// Whether the subscription has a feed.

@@ -29,6 +29,26 @@ fn a_consumer_begins_at_its_checkpoint_whatever_after_says() {
 }
 
 #[test]
+fn a_consumer_is_claimed_when_its_client_has_shown_that_it_is_there() {
+    let pong = |ping: u32| Input::Message(Message::Pong(ping.to_be_bytes().to_vec().into()));
+    let mut scene = Scene::new();
+    scene.answers = false;
+    assert_eq!(scene.claim(r#""billing""#), NOTHING, "it may have been stuck in the network");
+    assert_eq!(scene.hand_in(pong(0)), NOTHING);
+    assert_eq!(scene.hand_in(pong(2)), NOTHING, "no such ping was sent");
+    assert_eq!(scene.hand_in(pong(1)), ["claim billing after 100"]);
+    assert_eq!(scene.hand_in(pong(1)), NOTHING, "once");
+
+    let mut scene = Scene::new();
+    scene.answers = false;
+    scene.claim(r#""billing""#);
+    assert_eq!(scene.say(r#"{"type":"unsubscribe","sub":1}"#), ["unsubscribed"]);
+    assert_eq!(scene.hand_in(pong(1)), NOTHING, "it was taken back");
+    let said = scene.claim(r#"{"group":"workers"}"#);
+    assert_eq!(said, ["claim workers after 100"], "a share is taken from nobody");
+}
+
+#[test]
 fn a_new_consumer_is_not_resumed() {
     let mut scene = Scene::new();
     scene.claim(r#""billing""#);

@@ -32,6 +32,8 @@ pub(crate) struct Scene {
     pub(crate) now: Instant,
     /// Whether events that the session asks for are read at once.
     pub(crate) reads: bool,
+    /// Whether the client answers pings, as every WebSocket does by itself.
+    pub(crate) answers: bool,
     /// The stream of each event that was offered or is to be replayed.
     streams: Vec<(u64, &'static str)>,
 }
@@ -45,7 +47,7 @@ impl Scene {
     pub(crate) fn with(config: SessionConfig) -> Self {
         let now = Instant::now();
         let session = session(config, now);
-        let mut scene = Self { session, now, reads: true, streams: Vec::new() };
+        let mut scene = Self { session, now, reads: true, answers: true, streams: Vec::new() };
         scene.say(r#"{"type":"hello","protocol":1}"#);
         scene
     }
@@ -94,7 +96,14 @@ impl Scene {
         let mut said = Vec::new();
         while let Some(output) = self.session.poll() {
             match output {
-                Output::Send(bytes) | Output::Pong(bytes) => said.extend(texts(&bytes)),
+                Output::Send(bytes) | Output::Pong(bytes) => {
+                    if self.answers {
+                        for pong in pongs(&bytes) {
+                            self.session.handle(Input::Message(pong), self.moment());
+                        }
+                    }
+                    said.extend(texts(&bytes));
+                }
                 Output::Open { after, .. } => said.push(format!("open after {after}")),
                 Output::Shut { .. } => said.push("shut".to_owned()),
                 Output::Claim { claim, .. } => {
@@ -113,6 +122,7 @@ impl Scene {
                 Output::Read { position, .. } => said.push(format!("read {position}")),
                 Output::Positions => said.push("positions".to_owned()),
                 Output::Close { code } => said.push(format!("close {code}")),
+                Output::RoundTrip(_) => {}
                 other => said.push(format!("{other:?}")),
             }
         }
@@ -267,6 +277,19 @@ fn show(progress: &Progress) -> String {
     text
 }
 
+/// What a client answers to pings by itself.
+pub(crate) fn pongs(bytes: &Bytes) -> Vec<Message> {
+    let mut buf = BytesMut::from(&bytes[..]);
+    let mut decoder = FrameDecoder::new(FrameLimits::client(1 << 20));
+    let mut pongs = Vec::new();
+    while let Some(message) = decoder.decode(&mut buf).expect("whole good frames") {
+        if let Message::Ping(payload) = message {
+            pongs.push(Message::Pong(payload));
+        }
+    }
+    pongs
+}
+
 fn texts(bytes: &Bytes) -> Vec<String> {
     let mut buf = BytesMut::from(&bytes[..]);
     let mut decoder = FrameDecoder::new(FrameLimits::client(1 << 20));
@@ -276,7 +299,8 @@ fn texts(bytes: &Bytes) -> Vec<String> {
             Message::Text(text) => {
                 said.extend(told(&serde_json::from_slice(&text).expect("JSON")));
             }
-            Message::Ping(_) => said.push("ping".to_owned()),
+            // Pings are not what scenes are about.
+            Message::Ping(_) => {}
             Message::Close(reason) => {
                 said.push(format!("close frame {}", reason.expect("a reason").code));
             }

@@ -151,7 +151,12 @@ impl World {
     fn obey(&mut self) {
         while let Some(output) = self.session.poll() {
             match output {
-                Output::Send(bytes) => self.to_client.extend(messages(&bytes)),
+                Output::Send(bytes) => {
+                    for pong in crate::scene::pongs(&bytes) {
+                        self.session.handle(Input::Message(pong), self.moment());
+                    }
+                    self.to_client.extend(messages(&bytes));
+                }
                 Output::Claim { .. } => {
                     let partitions = self.saved.values().cloned().collect();
                     for granted in self.saved.values_mut() {
