@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde_json::json;
 use tidewire_eventstore::{
-    Append, AppendError, Appended, Direction, GlobalPosition, Read, ReadError, ReadStart,
-    StreamName, Target,
+    Append, AppendError, Appended, ConsumerError, Direction, GlobalPosition, Read, ReadError,
+    ReadStart, StreamName, Target,
 };
 use tidewire_protocol::{self as wire, Answer, AppendRequest, ErrorBody, FetchRequest};
 
@@ -94,6 +94,14 @@ pub(crate) fn append_error(error: &AppendError) -> ErrorBody {
 
 pub(crate) fn read_error(error: &ReadError) -> ErrorBody {
     body(error.code(), error.to_string(), error.retryable(), None)
+}
+
+pub(crate) fn consumer_error(error: &ConsumerError) -> ErrorBody {
+    let details = match error {
+        ConsumerError::NotParked { positions } => Some(json!({ "positions": positions })),
+        _ => None,
+    };
+    body(error.code(), error.to_string(), error.retryable(), details)
 }
 
 pub(crate) fn fetch_error(error: &FetchError) -> ErrorBody {

@@ -8,9 +8,10 @@
 //! What waits is bounded by what is held: each member has at most one save and one release under
 //! way, and claims wait in a queue of their own.
 
+mod held;
+
 use std::{
     collections::{HashMap, VecDeque},
-    mem,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
@@ -19,13 +20,10 @@ use std::{
 };
 
 use tidewire_eventstore::{
-    Claim, Claimed, ConsumerError, ConsumerName, ConsumerStore, Fence, GlobalPosition, Holding,
-    MemberId, Parked, Partition, Release, Save, Sharing,
+    Claim, ConsumerName, ConsumerStore, GlobalPosition, Holding, MemberId, Partition, Release,
+    Save, Sharing,
 };
-use tidewire_protocol::{
-    ClaimRequest, ErrorBody, ErrorCode, Grant, GrantedPartition, ParkedEvent, PartitionProgress,
-    Progress,
-};
+use tidewire_protocol::{ClaimRequest, ErrorBody, ErrorCode, Grant, Progress};
 use tokio::{
     runtime::Handle,
     sync::{Notify, Semaphore, mpsc, oneshot},
@@ -34,6 +32,7 @@ use tokio::{
 };
 
 use crate::answers;
+use held::Held;
 
 /// Claims that are with the store at once; more wait.
 const CLAIMS_AT_ONCE: usize = 4;
@@ -113,29 +112,6 @@ pub(crate) struct Consumers {
     /// A round of saves is over.
     round: Notify,
     metrics: Arc<ConsumerMetrics>,
-}
-
-/// One session's hold on a consumer, or on its share of a group.
-struct Held {
-    name: ConsumerName,
-    sharing: Sharing,
-    /// What is known to be in the store of each partition.
-    partitions: HashMap<Partition, (Fence, PartitionProgress)>,
-    notices: mpsc::Sender<Notice>,
-    /// To be written next, and who waits for it.
-    save: Option<(Progress, oneshot::Sender<Saved>)>,
-    release: Option<(Progress, Release)>,
-    /// Since when the release could not be written.
-    release_since: Instant,
-    /// It is among those that have something to save.
-    queued: bool,
-    /// A write of this member is under way.
-    writing: bool,
-    rebalance_told: bool,
-    /// Its release is being written.
-    leaving: bool,
-    /// It is released and claims again.
-    stays: bool,
 }
 
 /// What one member has in a round of saves.
@@ -222,24 +198,11 @@ impl Consumers {
             filter: feed.filter.as_ref().map(|filter| filter.to_json().to_string()),
             after,
         };
-        let claimed = self.store.claim(claim).await.map_err(|error| consumer_error(&error))?;
+        let claimed =
+            self.store.claim(claim).await.map_err(|error| answers::consumer_error(&error))?;
         self.metrics.claims.fetch_add(1, Relaxed);
         let (notices, heard) = mpsc::channel(NOTICES);
-        let (partitions, grant) = granted(claimed);
-        let held = Held {
-            name: consumer.name.clone(),
-            sharing: consumer.sharing,
-            partitions,
-            notices,
-            save: None,
-            release: None,
-            release_since: Instant::now(),
-            queued: false,
-            writing: false,
-            rebalance_told: false,
-            leaving: false,
-            stays: false,
-        };
+        let (held, grant) = Held::new(consumer.name.clone(), consumer.sharing, claimed, notices);
         {
             let mut all = self.held();
             if consumer.sharing == Sharing::Exclusive {
@@ -370,7 +333,7 @@ impl Consumers {
                     let fault = outcomes
                         .get(part.saves.clone())
                         .and_then(|own| own.iter().find_map(|outcome| outcome.as_ref().err()))
-                        .map(consumer_error);
+                        .map(answers::consumer_error);
                     self.saved(part, fault).await;
                 }
             }
@@ -541,118 +504,5 @@ impl Consumers {
         let before = all.len();
         all.retain(|_, held| !is_taken(held));
         self.metrics.taken.fetch_add((before - all.len()) as u64, Relaxed);
-    }
-}
-
-impl Held {
-    /// A release waits, or is being written.
-    fn is_leaving(&self) -> bool {
-        self.release.is_some() || self.leaving
-    }
-
-    /// What of `progress` the store does not know yet; everything when the member leaves.
-    fn collect(
-        &self,
-        member: MemberId,
-        progress: &Progress,
-        release: Option<Release>,
-        saves: &mut Vec<Save>,
-    ) {
-        for (partition, (fence, known)) in &self.partitions {
-            let new = progress.partitions.iter().find(|own| own.partition == *partition);
-            let changed = new.is_some_and(|new| {
-                new.checkpoint != known.checkpoint
-                    || new.attempts != known.attempts
-                    || !new.parked.is_empty()
-                    || !new.replayed.is_empty()
-            });
-            if !changed && release.is_none() {
-                continue;
-            }
-            let now = new.unwrap_or(known);
-            let (parked, replayed) = match new {
-                Some(new) => (parked(&new.parked), new.replayed.clone()),
-                None => (Vec::new(), Vec::new()),
-            };
-            saves.push(Save {
-                name: self.name.clone(),
-                member,
-                partition: *partition,
-                fence: *fence,
-                checkpoint: now.checkpoint,
-                attempts: now.attempts.clone(),
-                parked,
-                replayed,
-                release,
-            });
-        }
-    }
-
-    /// The store has taken `progress`.
-    fn learn(&mut self, progress: Progress) {
-        for mut new in progress.partitions {
-            if let Some((_, known)) = self.partitions.get_mut(&new.partition) {
-                new.parked = Vec::new();
-                new.replayed = Vec::new();
-                *known = new;
-            }
-        }
-    }
-
-    /// Tells the session, once, that the group's shares have changed; whether it was told now.
-    fn tell_of_shares(&mut self) -> bool {
-        let told = !self.rebalance_told && self.notices.try_send(Notice::Rebalance).is_ok();
-        self.rebalance_told |= told;
-        told
-    }
-
-    fn holding(&self, member: MemberId) -> Holding {
-        let partitions =
-            self.partitions.iter().map(|(partition, (fence, _))| (*partition, *fence)).collect();
-        Holding { name: self.name.clone(), member, partitions }
-    }
-}
-
-fn parked(events: &[ParkedEvent]) -> Vec<Parked> {
-    let parked = events.iter().map(|event| Parked {
-        position: event.position,
-        attempts: event.attempts,
-        reason: event.reason.clone(),
-    });
-    parked.collect()
-}
-
-/// What the store granted, with the fences for us and without them for the session.
-fn granted(claimed: Claimed) -> (HashMap<Partition, (Fence, PartitionProgress)>, Grant) {
-    let mut known = HashMap::with_capacity(claimed.partitions.len());
-    let mut partitions = Vec::with_capacity(claimed.partitions.len());
-    for mut own in claimed.partitions {
-        let progress = PartitionProgress {
-            partition: own.partition,
-            checkpoint: own.checkpoint,
-            attempts: mem::take(&mut own.attempts),
-            parked: Vec::new(),
-            replayed: Vec::new(),
-        };
-        partitions.push(GrantedPartition {
-            partition: own.partition,
-            checkpoint: own.checkpoint,
-            unclean: own.unclean,
-            attempts: progress.attempts.clone(),
-            replays: own.replays,
-        });
-        known.insert(own.partition, (own.fence, progress));
-    }
-    (known, Grant { existed: claimed.existed, partitions })
-}
-
-/// A consumer's error as the client is told of it.
-pub(crate) fn consumer_error(error: &ConsumerError) -> ErrorBody {
-    ErrorBody {
-        code: error.code().into(),
-        message: error.to_string().into(),
-        retryable: error.retryable(),
-        retry_after_ms: error.retryable().then_some(answers::RETRY_AFTER.as_millis() as u64),
-        details: None,
     }
 }

@@ -253,17 +253,7 @@ fn refusal(error: AskError) -> Refusal {
         AskError::Overloaded => return answers::fetch_error(&FetchError::Overloaded).into(),
         AskError::Consumer(error) => error,
     };
-    let details = match &error {
-        ConsumerError::NotParked { positions } => Some(json!({ "positions": positions })),
-        _ => None,
-    };
-    let body = ErrorBody {
-        code: error.code().into(),
-        message: error.to_string().into(),
-        retryable: error.retryable(),
-        retry_after_ms: error.retryable().then_some(answers::RETRY_AFTER.as_millis() as u64),
-        details: details.map(Box::new),
-    };
+    let body = answers::consumer_error(&error);
     match error {
         ConsumerError::Unknown { .. } => Refusal::with_status(StatusCode::NOT_FOUND, body),
         ConsumerError::NotParked { .. } => Refusal::with_status(StatusCode::CONFLICT, body),
