@@ -91,6 +91,8 @@ pub struct SqliteStore {
     reader: read::Reader,
     consumers: Arc<SqliteConsumers>,
     connect: SqliteConnectOptions,
+    /// Whose turn it is to write, of all in this process.
+    turn: Arc<Semaphore>,
     /// Held by the process that serves the file, until the store is closed.
     serve_lock: Mutex<Option<File>>,
 }
@@ -124,10 +126,10 @@ impl SqliteStore {
         let turn = Arc::new(Semaphore::new(1));
         let consumers =
             Arc::new(SqliteConsumers::new(&connect, options.limits.clone(), Arc::clone(&turn)));
-        let backend = append::SqliteBackend::new(connection, connect.clone(), turn);
+        let backend = append::SqliteBackend::new(connection, connect.clone(), Arc::clone(&turn));
         let writer = Writer::start(backend, options.limits);
         let serve_lock = Mutex::new(serve_lock);
-        Ok(Self { path, writer, reader, consumers, connect, serve_lock })
+        Ok(Self { path, writer, reader, consumers, connect, turn, serve_lock })
     }
 
     /// The file that holds the log.
@@ -191,7 +193,7 @@ impl EventStore for SqliteStore {
 
     fn remove(&self, removal: Removal) -> BoxFuture<'_, Result<Removed, RemoveError>> {
         Box::pin(async move {
-            let removed = retention::remove(&self.connect, removal).await?;
+            let removed = retention::remove(&self.connect, &self.turn, removal).await?;
             if let Some(erasure) = removed.erasure {
                 self.writer.hint(erasure.position);
             }
