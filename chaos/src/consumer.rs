@@ -104,6 +104,11 @@ impl Consumer {
         Self { state, members, tasks }
     }
 
+    /// How many events were parked by bad luck alone.
+    pub(crate) fn parked_unlucky(&self) -> usize {
+        self.state.effects().parked_unlucky()
+    }
+
     /// How many members it has.
     pub(crate) fn members(&self) -> usize {
         self.members.len()
@@ -231,8 +236,8 @@ impl State {
     }
 
     /// A member was given an event.
-    fn given(&self, position: u64, attempt: u32) {
-        self.effects().given(position, attempt);
+    fn given(&self, position: u64, attempt: u32, is_poison: bool) {
+        self.effects().given(position, attempt, is_poison);
         if attempt > ATTEMPTS_MAX {
             self.violation(&format!("was given {position} for the {attempt}th time"));
         }

@@ -69,14 +69,21 @@ impl Report {
                 get(&counts.behind)
             ),
             format!(
-                "connections: {connections} for {clients} clients; {} crashes of clients; {} events \
-                 parked because their attempts were spent; {} times a member that had been \
-                 taken over came back because nobody held the consumer",
-                get(&counts.client_crashes),
-                get(&counts.parked),
-                get(&counts.abandoned)
+                "connections: {connections} for {clients} clients; {} crashes of clients",
+                get(&counts.client_crashes)
             ),
         ];
+        if !world.consumers.is_empty() {
+            let unlucky: usize =
+                world.consumers.iter().map(|consumer| consumer.parked_unlucky()).sum();
+            self.lines.push(format!(
+                "consumers: {} events parked because their attempts were spent, {unlucky} of them \
+                 by bad luck alone; {} times a member that had been taken over came back because \
+                 nobody held the consumer",
+                get(&counts.parked),
+                get(&counts.abandoned)
+            ));
+        }
         for server in &world.servers {
             let mib = server.resident_bytes_max() >> 20;
             self.lines.push(format!("{}: at most {mib} MiB of memory", server.name()));

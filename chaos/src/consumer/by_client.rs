@@ -128,8 +128,9 @@ async fn life(
 async fn event_came(state: &State, unsettled: UnsettledEvent, random: &mut Random) {
     let event = seen(unsettled.event());
     let attempt = unsettled.attempt();
-    state.given(event.position, attempt);
-    match wish(&event, attempt, is_poison(unsettled.event())) {
+    let is_poison = is_poison(unsettled.event());
+    state.given(event.position, attempt, is_poison);
+    match wish(&event, attempt, is_poison) {
         Wish::Effect => {
             // Now and then it takes its time.
             if random.once_in(50) {

@@ -202,7 +202,7 @@ impl Work<'_> {
         let (attempt, is_poison) = (event.attempt, event.is_poison());
         let event = event.seen();
         let position = event.position;
-        self.state.given(position, attempt);
+        self.state.given(position, attempt, is_poison);
         // The crash comes between taking the event and its effect, or between that and the ack.
         let crashes_now = self.crash.is_some_and(|(left, _)| left == 0);
         self.crash = self.crash.map(|(left, due)| (left.saturating_sub(1), due));

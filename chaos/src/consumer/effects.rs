@@ -14,6 +14,8 @@ pub(crate) struct Effects {
     /// What our members gave up, to be parked or passed over.
     given_up: HashSet<u64>,
     parked: HashSet<u64>,
+    /// What brings down whoever is given it.
+    poison: HashSet<u64>,
     /// How often each event was given to a member, and which attempt that was at last.
     given: HashMap<u64, (u32, u32)>,
     /// Through this position of the log, everything is settled and was compared.
@@ -53,7 +55,10 @@ impl Effects {
     }
 
     /// A member was given an event.
-    pub(super) fn given(&mut self, position: u64, attempt: u32) {
+    pub(super) fn given(&mut self, position: u64, attempt: u32, is_poison: bool) {
+        if is_poison {
+            self.poison.insert(position);
+        }
         let (times, last) = self.given.entry(position).or_default();
         *times += 1;
         *last = attempt;
@@ -74,6 +79,14 @@ impl Effects {
             return Err(format!("parked {position} for a reason that nobody gave"));
         }
         Ok(self.parked.insert(position))
+    }
+
+    /// How many events were parked though nothing was wrong with them and nobody gave them up: their
+    /// attempts were spent by cuts and freezes that met them alone.
+    pub(super) fn parked_unlucky(&self) -> usize {
+        let lucky =
+            |position: &&u64| !self.poison.contains(position) && !self.given_up.contains(position);
+        self.parked.iter().filter(lucky).count()
     }
 
     /// Whether an event had its effect, or shall have none.
