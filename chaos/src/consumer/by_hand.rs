@@ -66,7 +66,10 @@ pub(super) async fn work(
         }
         waits = false;
         let end = session(&state, address, &mut orders, &mut random).await;
-        state.ledger.trace(format_args!("{name}: {end:?}"));
+        match &end {
+            Ok(end) => state.ledger.trace(format_args!("{name}: {end:?}")),
+            Err(error) => state.ledger.trace(format_args!("{name}: {error:#}")),
+        }
         match end {
             Ok(End::Stopped) => return,
             Ok(End::Taken) => waits = true,

@@ -17,7 +17,7 @@ use std::{
 
 use serde::Serialize;
 use sqlx::{
-    SqliteConnection, SqlitePool,
+    Connection, SqliteConnection, SqlitePool,
     pool::PoolConnection,
     sqlite::{SqliteConnectOptions, SqlitePoolOptions},
 };
@@ -118,6 +118,7 @@ impl SqliteConsumers {
             SqlitePoolOptions::new()
                 .max_connections(1)
                 .acquire_timeout(ACQUIRE_TIMEOUT)
+                .after_release(|connection, _| Box::pin(is_sound(connection)))
                 .connect_lazy_with(connect)
         };
         // A log that has vanished must not be replaced by an empty one.
@@ -144,7 +145,7 @@ impl SqliteConsumers {
         connection: &'a mut PoolConnection<sqlx::Sqlite>,
     ) -> Result<Writing<'a>, Failure> {
         let turn = self.turn.acquire().await.expect("the turns are never closed");
-        let transaction = sqlx::Connection::begin_with(&mut **connection, "BEGIN IMMEDIATE").await;
+        let transaction = connection.begin_with("BEGIN IMMEDIATE").await;
         Ok(Writing { transaction: transaction?, _turn: turn })
     }
 }
@@ -215,6 +216,14 @@ impl ConsumerStore for SqliteConsumers {
     }
 }
 
+/// Whether a connection that nobody uses can be used again. Out of room, SQLite ends a transaction
+/// by itself; the connection then takes itself to be in one for ever, and begins no other.
+async fn is_sound(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    // After this a rollback that was asked for before is done, or has failed.
+    connection.ping().await?;
+    Ok(!connection.is_in_transaction())
+}
+
 /// A statement's argument of many values.
 fn json(values: &(impl Serialize + ?Sized)) -> String {
     serde_json::to_string(values).expect("lists of texts and numbers are always JSON")
@@ -233,3 +242,6 @@ fn read_hex(digits: &str) -> Result<Option<MemberId>, Unreadable> {
     let member = uuid::Uuid::try_parse(digits).map_err(|_| Unreadable::new("a member's id"))?;
     Ok(Some(MemberId::from(member)))
 }
+
+#[cfg(test)]
+mod tests;
