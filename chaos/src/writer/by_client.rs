@@ -25,6 +25,10 @@ const ON_THE_WAY: usize = 6;
 /// How long an append may take before its writer stops waiting.
 const GIVE_UP: Duration = Duration::from_secs(60);
 
+/// An append that waits for a database which is away is refused after this long, and our client
+/// sends it again: PROTOCOL.md, `append`.
+const REFUSED_AFTER: Duration = Duration::from_secs(5);
+
 /// An append on its way.
 struct Sent {
     key: AppendKey,
@@ -33,6 +37,8 @@ struct Sent {
     since: Instant,
     /// How often the connection had changed by then.
     changes: u64,
+    /// One before it in its stream may have been refused and sent again, and so have come later.
+    may_be_late: bool,
 }
 
 pub(super) async fn write(mut desk: Desk) {
@@ -90,13 +96,21 @@ async fn life(desk: &mut Desk, client: &Client) {
         changes += u64::from(has_changed(&mut state));
         let outcome = outcome(answer, sent.changes != changes);
         if let Outcome::Recorded { position, .. } = outcome {
-            let before = last.insert(sent.stream.clone(), position).unwrap_or_default();
-            if position <= before {
+            let took = sent.since.elapsed();
+            let before = last.get(&sent.stream).copied().unwrap_or_default();
+            if position <= before && !sent.may_be_late {
                 desk.ledger.violation(format!(
-                    "{} appended to {} and was told {position} after {before}",
+                    "{} appended to {} and was told {position} after {before}, after {took:?}",
                     desk.name, sent.stream
                 ));
             }
+            if took >= REFUSED_AFTER {
+                // It may have been refused as unavailable and sent again, behind those after it.
+                for later in on_the_way.iter_mut().filter(|later| later.stream == sent.stream) {
+                    later.may_be_late = true;
+                }
+            }
+            last.insert(sent.stream.clone(), position.max(before));
         }
         desk.ledger.settle(sent.key, outcome);
     }
@@ -113,7 +127,9 @@ async fn begin(
     let name = StreamName::new(&stream).expect("our streams have good names");
     let events = events.into_iter().map(new_event).collect();
     match client.begin_append(name, ExpectedRevision::Any, events).await {
-        Ok(pending) => Some(Sent { key, stream, pending, since: Instant::now(), changes }),
+        Ok(pending) => {
+            Some(Sent { key, stream, pending, since: Instant::now(), changes, may_be_late: false })
+        }
         Err(error) => {
             desk.ledger.violation(format!("{} was closed by nobody: {error}", desk.name));
             desk.ledger.settle(key, Outcome::Unknown);
