@@ -313,6 +313,9 @@ impl Client {
     /// Like [`Self::append`], but returns as soon as the append has its place in the order, so
     /// that many can be on their way at once. Dropping the [`PendingAppend`] takes nothing back.
     ///
+    /// One that the server refuses for now, because its database is away, is sent again, and may
+    /// then come after later ones. Who needs the order over that waits for each answer.
+    ///
     /// # Errors
     ///
     /// [`AppendError::Closed`]; everything else comes with the [`PendingAppend`].
