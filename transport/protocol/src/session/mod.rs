@@ -15,7 +15,7 @@
 //!   that the session says later. Positions that are reported of a feed are never beyond what was
 //!   taken.
 //! - Each [`Output::Read`] and each [`Output::Save`] is answered once. A grant that comes for a
-//!   session which is over is given back by the driver ([`Grant::untouched`]).
+//!   session which is over is given back by the driver ([`Grant::untouched`](crate::Grant::untouched)).
 //! - [`Input::Accepted`] before [`Input::Gone`], if the kernel had taken everything: whether an
 //!   event had left decides whether it may have brought down its reader.
 

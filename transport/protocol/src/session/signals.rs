@@ -46,7 +46,7 @@ pub enum Input {
     /// A complete WebSocket message came in.
     Message(Message),
     /// The frame decoder met a violation: nothing more can be decoded. While the session may be
-    /// read ([`Session::may_read`]), read on and throw away what comes, up to the end.
+    /// read ([`Session::may_read`](super::Session::may_read)), read on and throw away what comes, up to the end.
     Broken(FrameError),
     /// The socket is gone.
     Gone,
@@ -149,7 +149,7 @@ pub enum Input {
         /// When the client should come back: a delay that differs between clients.
         reconnect_after: Duration,
     },
-    /// A timer is due ([`Session::next_timeout`]).
+    /// A timer is due ([`Session::next_timeout`](super::Session::next_timeout)).
     Timeout(Activity),
     /// Everything handed out before by [`Output::Send`] is accepted by the kernel. Only a session
     /// that is closing minds; telling it more often does no harm.
