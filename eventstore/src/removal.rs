@@ -120,6 +120,7 @@ impl RemoveError {
 }
 
 /// Events removed in one transaction, so that nobody who appends waits long for it.
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(crate) const BATCH_EVENTS: u32 = 500;
 
 /// The moment before which an event is older than `age`.

@@ -6,6 +6,8 @@
 //! log or, while it catches up, from pages of the store. Nothing is queued for a slow socket but
 //! replies, and those are bounded: while too many wait, the socket is not read.
 
+mod consumers;
+
 use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
@@ -20,13 +22,11 @@ use std::{
 use bytes::Bytes;
 use tidewire_eventstore::{ConsumerName, GlobalPosition, MemberId};
 use tidewire_protocol::{
-    CloseCode, Epoch, ErrorBody, Progress, Sub, Tally,
+    CloseCode, Epoch, Sub, Tally,
     session::{Activity, Input, Moment, Output, Session},
 };
-use tokio::sync::mpsc;
 
 use crate::{
-    consumers::{Granted, Notice},
     feed::Feed,
     gather::Gather,
     group::{GroupKey, Member},
@@ -104,11 +104,6 @@ struct State {
 }
 
 impl State {
-    fn take_member(&mut self, sub: Sub) -> Option<MemberId> {
-        let at = self.members.iter().position(|(of, _)| *of == sub)?;
-        Some(self.members.swap_remove(at).1)
-    }
-
     /// What the session has for its socket that the kernel has not accepted, in bytes.
     fn unsent_bytes(&self) -> usize {
         self.unsent + self.rest.len() + self.reply_bytes
@@ -274,53 +269,6 @@ impl SessionCell {
     pub(crate) fn fetched(self: &Rc<Self>, answer: Input) {
         self.state.borrow_mut().fetching = false;
         self.handle(answer);
-    }
-
-    /// Tells the session what its claim of a consumer came to. Returns who holds the consumer, and
-    /// its news, if the session still wants it.
-    pub(crate) fn claimed(
-        self: &Rc<Self>,
-        sub: Sub,
-        claimed: Result<Granted, ErrorBody>,
-    ) -> Option<(MemberId, mpsc::Receiver<Notice>)> {
-        let Granted { member, grant, notices } = match claimed {
-            Ok(granted) => granted,
-            Err(error) => {
-                self.handle(Input::Claimed { sub, claimed: Err(error) });
-                return None;
-            }
-        };
-        self.state.borrow_mut().members.push((sub, member));
-        self.handle(Input::Claimed { sub, claimed: Ok(grant) });
-        let mut state = self.state.borrow_mut();
-        if state.session.is_closed() && state.take_member(sub).is_some() {
-            // A session that is over says nothing more.
-            self.worker.node().consumers.release(member, Progress::default(), true);
-        }
-        state.members.contains(&(sub, member)).then_some((member, notices))
-    }
-
-    /// Tells the session news of a consumer, unless it is not held by `member` any more.
-    pub(crate) fn news_of(self: &Rc<Self>, member: MemberId, news: impl FnOnce(Sub) -> Input) {
-        let state = self.state.borrow();
-        let sub = state.members.iter().find(|(_, own)| *own == member).map(|(sub, _)| *sub);
-        drop(state);
-        if let Some(sub) = sub {
-            self.handle(news(sub));
-        }
-    }
-
-    /// Who the session has been in a group that it claims a share of again.
-    pub(crate) fn stayed(&self, group: &ConsumerName) -> Option<MemberId> {
-        let mut state = self.state.borrow_mut();
-        let at = state.staying.iter().position(|(name, _)| name == group)?;
-        Some(state.staying.swap_remove(at).1)
-    }
-
-    /// Who holds the consumer of a subscription.
-    pub(crate) fn member(&self, sub: Sub) -> Option<MemberId> {
-        let state = self.state.borrow();
-        state.members.iter().find(|(of, _)| *of == sub).map(|(_, member)| *member)
     }
 
     /// The largest message that the client may send next, in bytes.
