@@ -20,10 +20,10 @@ use std::{
 };
 
 use tidewire_eventstore::{
-    Claim, ConsumerName, ConsumerStore, GlobalPosition, Holding, MemberId, Partition, Release,
-    Save, Sharing,
+    Claim, Claimed, ConsumerName, ConsumerStore, GlobalPosition, Holding, MemberId, Partition,
+    Release, Save, Sharing,
 };
-use tidewire_protocol::{ClaimRequest, ErrorBody, ErrorCode, Grant, Progress};
+use tidewire_protocol::{ClaimRequest, ConsumerRef, ErrorBody, ErrorCode, Grant, Progress};
 use tokio::{
     runtime::Handle,
     sync::{Notify, Semaphore, mpsc, oneshot},
@@ -201,18 +201,24 @@ impl Consumers {
         let claimed =
             self.store.claim(claim).await.map_err(|error| answers::consumer_error(&error))?;
         self.metrics.claims.fetch_add(1, Relaxed);
+        Ok(self.take_in(consumer, member, claimed))
+    }
+
+    /// Takes in what the store has granted. Claims of one consumer may come back from the store in
+    /// another order than they were granted: their fences tell which of them holds it.
+    fn take_in(&self, consumer: ConsumerRef, member: MemberId, claimed: Claimed) -> Granted {
         let (notices, heard) = mpsc::channel(NOTICES);
-        let (held, grant) = Held::new(consumer.name.clone(), consumer.sharing, claimed, notices);
-        {
-            let mut all = self.held();
-            if consumer.sharing == Sharing::Exclusive {
-                // Whoever held it here need not wait to be told.
-                self.drop_taken(&mut all, |other| other.name == consumer.name);
-            }
-            all.insert(member, held);
-            self.metrics.held.store(all.len() as i64, Relaxed);
+        let (held, grant) = Held::new(consumer.name, consumer.sharing, claimed, notices);
+        let mut all = self.held();
+        if held.sharing == Sharing::Exclusive {
+            // Whoever held it here need not wait to be told.
+            self.drop_taken(&mut all, |other| {
+                other.name == held.name && other.fence() < held.fence()
+            });
         }
-        Ok(Granted { member, grant, notices: heard })
+        all.insert(member, held);
+        self.metrics.held.store(all.len() as i64, Relaxed);
+        Granted { member, grant, notices: heard }
     }
 
     /// Waits until nothing of a consumer waits to be released on this node, so that its next
@@ -504,5 +510,46 @@ impl Consumers {
         let before = all.len();
         all.retain(|_, held| !is_taken(held));
         self.metrics.taken.fetch_add((before - all.len()) as u64, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidewire_eventstore::{EventStore as _, MemoryStore, Target};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_claim_that_comes_back_late_takes_nothing_from_a_later_one() {
+        let store = MemoryStore::new().consumers();
+        let (consumers, keeping) =
+            Consumers::start(store.clone(), &Handle::current(), "a".to_owned(), Arc::default());
+        let name = ConsumerName::new("mail").expect("a good name");
+        let consumer = ConsumerRef { name: name.clone(), sharing: Sharing::Exclusive };
+        let claim = async |member| {
+            let claim = Claim {
+                name: name.clone(),
+                sharing: Sharing::Exclusive,
+                member,
+                node: "a".to_owned(),
+                target: Target::All,
+                filter: None,
+                after: GlobalPosition::START,
+            };
+            store.claim(claim).await.expect("a grant")
+        };
+        let [earlier, later] = [MemberId::generate(), MemberId::generate()];
+        let (first, second) = (claim(earlier).await, claim(later).await);
+
+        let later = consumers.take_in(consumer.clone(), later, second);
+        let earlier = consumers.take_in(consumer.clone(), earlier, first);
+        assert!(!later.notices.is_closed(), "the later one holds it");
+        drop(earlier);
+
+        let newest = MemberId::generate();
+        let third = claim(newest).await;
+        let _newest = consumers.take_in(consumer, newest, third);
+        assert!(later.notices.is_closed(), "it is told at once that it was taken over");
+        keeping.abort();
     }
 }

@@ -59,6 +59,11 @@ impl Held {
         (held, grant)
     }
 
+    /// The highest fence of what it holds.
+    pub(super) fn fence(&self) -> Option<Fence> {
+        self.partitions.values().map(|(fence, _)| *fence).max()
+    }
+
     /// A release waits, or is being written.
     pub(super) fn is_leaving(&self) -> bool {
         self.release.is_some() || self.leaving
