@@ -8,6 +8,7 @@
 //! The one promise everything else leans on: **global positions are gapless and their order is
 //! the order of commits.** A hole in what a reader saw is a lost event, and arithmetic finds it.
 
+mod document;
 mod event;
 mod names;
 mod partition;
@@ -15,10 +16,11 @@ mod partition;
 pub mod plant;
 mod position;
 
+pub use document::{DocumentKey, Generation, KeyError};
 pub use event::{ERASED_TYPE, EventId, NewEvent, Payload, REMOVED_NAME, RecordedEvent, Timestamp};
 pub use names::{
     Category, CommandKey, CommandName, ConsumerName, EventType, NAME_BYTES_MAX, NameError,
-    StreamName,
+    ProjectionName, StreamName,
 };
 pub use partition::{PARTITIONS, Partition, PartitionSet, Sharing, StreamHash};
 pub use position::{ExpectedRevision, GlobalPosition, NUMBER_MAX, Revision};

@@ -1,4 +1,4 @@
-//! Names of streams, categories, event types, consumers and commands: validated once, cheap to
+//! Names of streams, categories, event types, consumers, commands and projections: validated once, cheap to
 //! clone ever after.
 //!
 //! A name is 1–200 bytes of UTF-8 without control characters. A leading `$` is reserved for
@@ -188,6 +188,11 @@ name! {
     /// What makes a command take effect once: chosen by the client, the same when it is sent
     /// again. Kept to the rules of names, since the log stores it.
     CommandKey, any
+}
+
+name! {
+    /// The name of a projection, such as `departures`.
+    ProjectionName, any
 }
 
 impl StreamName {

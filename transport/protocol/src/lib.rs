@@ -8,6 +8,7 @@
 //! - [`session`]: the server's side of one connection.
 //! - [`delivery`]: what was sent and is not settled, and what becomes of it.
 //! - [`client`]: the client's side of the same protocol.
+//! - [`query`]: which documents of a projection a client asks for.
 //! - [`codes`]: every error code and close code, declared once.
 
 pub mod backoff;
@@ -18,6 +19,7 @@ pub mod delivery;
 pub mod filter;
 pub mod frame;
 pub mod messages;
+pub mod query;
 pub mod session;
 
 pub use codes::{CloseCode, ErrorBody, ErrorCode};

@@ -1,0 +1,14 @@
+//! Projections: read models that follow the log, are right, and are rebuilt beside themselves.
+//!
+//! A projection is a pure function from a document (or none) and an event to changes of documents,
+//! with a name and a version ([`Definition`]). Its documents and how far it has read the log are
+//! one transaction of a [`DocumentStore`]; a lease with a fence lets one node at a time write
+//! them.
+
+mod definition;
+pub mod documents;
+mod feed;
+
+pub use definition::{Definition, Index};
+pub use documents::{DocumentStore, StoreError};
+pub use feed::{Before, ChangeBatch, Content, DocumentChange, FeedNews};
