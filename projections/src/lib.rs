@@ -10,5 +10,5 @@ pub mod documents;
 mod feed;
 
 pub use definition::{Definition, Index};
-pub use documents::{DocumentStore, StoreError};
+pub use documents::{DocumentStore, MemoryDocuments, StoreError};
 pub use feed::{Before, ChangeBatch, Content, DocumentChange, FeedNews};
