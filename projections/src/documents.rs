@@ -122,6 +122,14 @@ pub trait DocumentStore: Send + Sync + 'static {
     /// [`StoreError::Fenced`]; [`StoreError::Conflict`] where it is not the one being built.
     fn swap(&self, held: &Held, generation: Generation) -> BoxFuture<'_, Result<bool, StoreError>>;
 
+    /// Retires the generation that is being built; the active one stays.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Fenced`]; [`StoreError::Conflict`] where it is not the one being built.
+    fn give_up(&self, held: &Held, generation: Generation)
+    -> BoxFuture<'_, Result<(), StoreError>>;
+
     /// Asks whoever owns the projection to do something ([`Status::wish`]); from any node, under
     /// no fence.
     ///

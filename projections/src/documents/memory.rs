@@ -273,6 +273,19 @@ impl DocumentStore for MemoryDocuments {
         })
     }
 
+    fn give_up(
+        &self,
+        held: &Held,
+        generation: Generation,
+    ) -> BoxFuture<'_, Result<(), StoreError>> {
+        let held = held.clone();
+        self.answer(move |state| {
+            let given_up = state.held(&held)?.building.take_if(|building| *building == generation);
+            state.retire(given_up);
+            given_up.map(drop).ok_or(StoreError::Conflict)
+        })
+    }
+
     fn wish(&self, name: &ProjectionName, wish: Wish) -> BoxFuture<'_, Result<(), StoreError>> {
         let name = name.clone();
         self.answer(move |state| {
