@@ -12,5 +12,7 @@ pub mod documents;
 mod feed;
 
 pub use definition::{Definition, Index};
+#[cfg(feature = "sqlite")]
+pub use documents::SqliteDocuments;
 pub use documents::{DocumentStore, MemoryDocuments, StoreError};
 pub use feed::{Before, ChangeBatch, Content, DocumentChange, FeedNews};
