@@ -13,7 +13,7 @@ mod projection;
 mod working;
 
 pub use definition::{Definition, FIELDS_MAX, INDEX_FIELDS_MAX, INDEXES_MAX, Index};
-pub use documents::{DocumentStore, StoreError};
+pub use documents::{DocumentStore, MemoryDocuments, StoreError};
 pub use feed::{Before, ChangeBatch, Content, DocumentChange, FeedNews};
 pub use projection::{
     DOCUMENT_DEPTH_MAX, EVENT_CHANGES_MAX, EVENT_KEYS_MAX, ProjectError, Projection, SqlStatements,
