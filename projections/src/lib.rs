@@ -5,6 +5,8 @@
 //! one transaction of a [`DocumentStore`]; a lease with a fence lets one node at a time write
 //! them.
 
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod definition;
 pub mod documents;
 mod feed;
