@@ -10,8 +10,10 @@ pub mod conformance;
 mod definition;
 pub mod documents;
 mod feed;
+pub mod kit;
 mod merge;
 mod projection;
+pub mod typed;
 mod working;
 
 pub use definition::{Definition, FIELDS_MAX, INDEX_FIELDS_MAX, INDEXES_MAX, Index};
