@@ -10,6 +10,7 @@ pub mod documents;
 mod feed;
 mod merge;
 mod projection;
+pub mod query;
 mod working;
 
 pub use definition::{Definition, FIELDS_MAX, INDEX_FIELDS_MAX, INDEXES_MAX, Index};
