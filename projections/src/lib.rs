@@ -13,6 +13,7 @@ mod feed;
 pub mod kit;
 mod merge;
 mod projection;
+pub mod query;
 pub mod typed;
 mod working;
 
