@@ -10,9 +10,19 @@ pub mod conformance;
 mod definition;
 pub mod documents;
 mod feed;
+pub mod kit;
+mod merge;
+mod projection;
+pub mod query;
+pub mod typed;
+mod working;
 
-pub use definition::{Definition, Index};
+pub use definition::{Definition, FIELDS_MAX, INDEX_FIELDS_MAX, INDEXES_MAX, Index};
 #[cfg(feature = "sqlite")]
 pub use documents::SqliteDocuments;
 pub use documents::{DocumentStore, MemoryDocuments, StoreError};
 pub use feed::{Before, ChangeBatch, Content, DocumentChange, FeedNews};
+pub use projection::{
+    DOCUMENT_DEPTH_MAX, EVENT_CHANGES_MAX, EVENT_KEYS_MAX, ProjectError, Projection, SqlStatements,
+};
+pub use working::{Documents, WorkingSet};
