@@ -27,7 +27,7 @@ use uuid::Uuid;
 
 pub use memory::MemoryDocuments;
 #[cfg(feature = "sqlite")]
-pub use sqlite::{OpenError, SqliteDocuments, SqliteOptions};
+pub use sqlite::{SqliteDocuments, SqliteDocumentsOptions, SqliteOpenError};
 
 /// The most documents of one page, and the most changes.
 pub const PAGE_MAX: usize = 1000;
