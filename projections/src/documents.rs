@@ -12,6 +12,8 @@
 
 mod check;
 mod memory;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod range;
 
 use std::{sync::Arc, time::Duration};
@@ -24,6 +26,8 @@ use tidewire_protocol::query::{OrderDirection, SortKey};
 use uuid::Uuid;
 
 pub use memory::MemoryDocuments;
+#[cfg(feature = "postgres")]
+pub use postgres::{PostgresDocuments, PostgresDocumentsOptions};
 
 /// The most documents of one page, and the most changes.
 pub const PAGE_MAX: usize = 1000;
