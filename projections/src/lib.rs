@@ -5,11 +5,16 @@
 //! one transaction of a [`DocumentStore`]; a lease with a fence lets one node at a time write
 //! them.
 
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod definition;
 pub mod documents;
 mod feed;
+pub mod kit;
 mod merge;
 mod projection;
+pub mod query;
+pub mod typed;
 mod working;
 
 pub use definition::{Definition, FIELDS_MAX, INDEX_FIELDS_MAX, INDEXES_MAX, Index};
