@@ -76,8 +76,7 @@ async fn write(
         .bind(number(commit.held.fence.0))
         .bind(number(commit.generation.get()))
         .bind(number(commit.expected.get()))
-        .bind(number(commit.position.get()))
-        .bind(number(commit.parked.len() as u64));
+        .bind(number(commit.position.get()));
     let moved = server.within(moving.fetch_one(&mut *connection)).await?;
     if !boolean(&moved, 0)? {
         return Err(StoreError::Fenced.into());
