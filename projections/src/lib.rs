@@ -21,6 +21,8 @@ pub use definition::{Definition, FIELDS_MAX, INDEX_FIELDS_MAX, INDEXES_MAX, Inde
 #[cfg(feature = "sqlite")]
 pub use documents::SqliteDocuments;
 pub use documents::{DocumentStore, MemoryDocuments, StoreError};
+#[cfg(feature = "postgres")]
+pub use documents::{PostgresDocuments, PostgresDocumentsOptions};
 pub use feed::{Before, ChangeBatch, Content, DocumentChange, FeedNews};
 pub use projection::{
     DOCUMENT_DEPTH_MAX, EVENT_CHANGES_MAX, EVENT_KEYS_MAX, ProjectError, Projection, SqlStatements,
