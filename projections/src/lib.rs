@@ -5,6 +5,7 @@
 //! one transaction of a [`DocumentStore`]; a lease with a fence lets one node at a time write
 //! them.
 
+pub mod declared;
 mod definition;
 pub mod documents;
 mod feed;
