@@ -5,6 +5,8 @@
 //! one transaction of a [`DocumentStore`]; a lease with a fence lets one node at a time write
 //! them.
 
+#[cfg(feature = "conformance")]
+pub mod conformance;
 pub mod declared;
 mod definition;
 pub mod documents;
@@ -12,6 +14,7 @@ mod feed;
 pub mod kit;
 mod merge;
 mod projection;
+pub mod query;
 pub mod typed;
 mod working;
 
