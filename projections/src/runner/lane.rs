@@ -28,6 +28,7 @@ use crate::{
     feed::ChangeBatch,
     hub::{Counters, Hub},
     lease::Lease,
+    log_watch::LogEnd,
     watched::unread,
 };
 
@@ -88,6 +89,8 @@ pub(super) struct Lane {
     failing: Option<(GlobalPosition, String)>,
     /// Whether the statement that empties what a SQL projection fills is still to run.
     reset_due: bool,
+    /// The life of the log that the generation is known to belong to.
+    life: Option<u64>,
     set: WorkingSet,
     reader: Reader,
     committing: Option<Committing>,
@@ -127,6 +130,7 @@ impl Lane {
             skip,
             failing: None,
             reset_due: generation.checkpoint == GlobalPosition::START,
+            life: None,
             set: WorkingSet::new(&definition),
             reader: Reader::new(Arc::clone(&hub.log), &definition, batch_events),
             committing: None,
@@ -155,6 +159,11 @@ impl Lane {
 
     async fn go_on(&mut self) -> Result<std::convert::Infallible, Obstacle> {
         loop {
+            let life = self.hub.end.borrow().life;
+            if self.life != Some(life) {
+                self.check_log().await?;
+                self.life = Some(life);
+            }
             if !self.active && self.is_near() {
                 self.swap().await?;
             }
@@ -261,16 +270,12 @@ impl Lane {
             if bytes > self.hub.config.batch_bytes && projected.events > 0 {
                 break;
             }
-            match self.foreseen(event) {
-                Some(reason) => {
-                    if !self.put_aside(event, reason, &mut projected) {
-                        break;
-                    }
+            if let Some(reason) = self.foreseen(event) {
+                if !self.put_aside(event, reason, &mut projected) {
+                    break;
                 }
-                None if batch::concerns(event, self.hub.projection.as_ref()) => {
-                    gathered.push(event);
-                }
-                None => {}
+            } else if batch::concerns(event, self.hub.projection.as_ref()) {
+                gathered.push(event);
             }
             projected.events += 1;
         }
@@ -447,9 +452,10 @@ impl Lane {
             Instant::now() + hub.config.poll
         };
         let mut end = hub.end.clone();
-        let scanned = self.scanned;
+        let (scanned, life) = (self.scanned, self.life);
+        let moved = |end: &LogEnd| end.position > scanned || Some(end.life) != life;
         tokio::select! {
-            _ = end.wait_for(|end| end.position > scanned) => {}
+            _ = end.wait_for(moved) => {}
             () = interest, if behind => {}
             () = sleep_until(follow_at), if behind || !self.active => {}
         }
@@ -494,6 +500,16 @@ impl Lane {
             return Err(Obstacle::Store(StoreError::Unavailable));
         }
         Ok(())
+    }
+
+    /// Looks whether the log still holds what was projected, and goes on from what the store has.
+    async fn check_log(&mut self) -> Result<(), Obstacle> {
+        self.settle().await?;
+        self.set.clear();
+        self.reader.reset();
+        self.reread().await?;
+        let head = self.hub.log.head().await?.position;
+        if head < self.checkpoint { self.went_back(head).await } else { Ok(()) }
     }
 
     /// The log ends before what was projected.

@@ -217,6 +217,12 @@ impl Owning {
     async fn follow(&mut self, wish: Wish) -> Result<Option<Ended>, StoreError> {
         let hub = Arc::clone(&self.hub);
         let status = hub.documents.status(hub.name()).await?.ok_or(StoreError::Fenced)?;
+        if status.wish != Some(wish) {
+            // It was followed already, or somebody wishes something else since.
+            hub.wish_followed(wish);
+            self.stale = true;
+            return Ok(None);
+        }
         tracing::info!(projection = %hub.name(), ?wish, "following a wish");
         match wish {
             Wish::Rebuild => {
