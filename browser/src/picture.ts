@@ -70,7 +70,7 @@ export const receive = <D>(known: Known<D>, message: QueryInput, current: string
       if (change.op === 'delete') documents.delete(key);
       else put(documents, shown, key, (change.op === 'put' ? change.document : merge(documents.get(key), change.patch)) as D);
     }
-    next = { ...next, documents, position: more ? next.position : position, whole: !more };
+    next = { ...next, documents, position, whole: !more };
   } else {
     if (message.type !== 'scanned') phase = message.type;
     next = { ...next, position: Math.max(position, next.position) };

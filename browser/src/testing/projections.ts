@@ -69,7 +69,7 @@ export interface FakeProjections {
 }
 
 /** How many documents or changes a message has. */
-const PAGE = 20;
+const PAGE = 8;
 /** How long a page waits where nobody says, in milliseconds. */
 const WAIT_MS = 5_000;
 
