@@ -5,10 +5,22 @@
 //! one transaction of a [`DocumentStore`]; a lease with a fence lets one node at a time write
 //! them.
 
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod definition;
 pub mod documents;
 mod feed;
+pub mod kit;
+mod merge;
+mod projection;
+pub mod query;
+pub mod typed;
+mod working;
 
-pub use definition::{Definition, Index};
-pub use documents::{DocumentStore, StoreError};
+pub use definition::{Definition, FIELDS_MAX, INDEX_FIELDS_MAX, INDEXES_MAX, Index};
+pub use documents::{DocumentStore, MemoryDocuments, StoreError};
 pub use feed::{Before, ChangeBatch, Content, DocumentChange, FeedNews};
+pub use projection::{
+    DOCUMENT_DEPTH_MAX, EVENT_CHANGES_MAX, EVENT_KEYS_MAX, ProjectError, Projection, SqlStatements,
+};
+pub use working::{Documents, WorkingSet};
