@@ -7,6 +7,7 @@
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
+pub mod declared;
 mod definition;
 pub mod documents;
 mod feed;
