@@ -5,6 +5,7 @@
 //! one transaction of a [`DocumentStore`]; a lease with a fence lets one node at a time write
 //! them.
 
+pub mod collection;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 pub mod declared;
