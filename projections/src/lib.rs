@@ -5,21 +5,26 @@
 //! one transaction of a [`DocumentStore`]; a lease with a fence lets one node at a time write
 //! them.
 
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod definition;
 pub mod documents;
 mod feed;
 mod feed_bytes;
 mod follow;
 mod hub;
+pub mod kit;
 mod lease;
 mod log_watch;
 mod merge;
 mod poll;
 mod projection;
+pub mod query;
 mod rebuild;
 mod runner;
 mod service;
 mod status;
+pub mod typed;
 mod watched;
 mod working;
 

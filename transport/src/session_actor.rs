@@ -146,6 +146,19 @@ impl SessionActor {
                 };
                 ctx.spawn(read.into_actor(self));
             }
+            // No projections are served here.
+            Output::CheckQuery { sub, .. } => {
+                let checked = Err(ErrorCode::UnknownProjection.into());
+                session.handle(Input::QueryChecked { sub, checked });
+            }
+            Output::Query { id, .. } => {
+                let answer = Err(ErrorCode::UnknownProjection.into());
+                session.handle(Input::Answer { id, answer });
+            }
+            Output::Watch { sub, .. } => {
+                let error = ErrorCode::ProjectionUnavailable.into();
+                session.handle(Input::FeedFailed { sub, error });
+            }
             // Performed by the cell itself.
             Output::Send(_)
             | Output::Pong(_)

@@ -22,7 +22,7 @@ async fn a_message_that_cannot_be_obeyed_is_answered_and_the_session_goes_on() {
         (r#"{"type":"subscribe","sub":-1,"to":{"all":true}}"#, "invalid_field"),
         (r#"{"type":"subscribe","sub":1,"to":{"stream":"a\u0000b"}}"#, "name_control_character"),
         (r#"{"type":"subscribe","sub":1,"to":{"all":true},"after":-3}"#, "invalid_field"),
-        (r#"{"type":"subscribe","sub":1,"to":{"projection":"p"}}"#, "unsupported"),
+        (r#"{"type":"subscribe","sub":1,"to":{"projection":"p"}}"#, "unknown_projection"),
         (r#"{"type":"unsubscribe","sub":9}"#, "unknown_sub"),
         (r#"{"type":"append","id":"x","stream":"s-1","events":[]}"#, "no_events"),
         (

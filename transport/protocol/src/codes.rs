@@ -85,6 +85,16 @@ error_codes! {
     UnknownCommand = "unknown_command", never, "The application handles no command with this name.";
     CommandFailed = "command_failed", never, "The application refused the command; its details say why.";
     KeyReused = "key_reused", never, "The key was used before for this command with other data.";
+    UnknownProjection = "unknown_projection", never, "There is no projection with this name.";
+    UnknownField = "unknown_field", never, "The projection's documents cannot be asked for this field.";
+    InvalidQuery = "invalid_query", never, "The query is not well formed, too large, or has a field that does not go with it.";
+    UnindexedOrder = "unindexed_order", never, "The projection has no index for this order under this condition.";
+    InvalidCursor = "invalid_cursor", never, "The cursor is not one that this query was given.";
+    StaleCursor = "stale_cursor", never, "The projection was rebuilt since the cursor was given; begin with the first page.";
+    WaitTimeout = "wait_timeout", retry, "The projection has not reached the position in time.";
+    ProjectionUnavailable = "projection_unavailable", retry, "The projection cannot be read just now.";
+    Conflict = "conflict", never, "The document is not at the revision that the change demanded; the details have it as it is.";
+    NoSuchDocument = "no_such_document", never, "There is no document with this key.";
     Overloaded = "overloaded", retry, "The server has too much to do just now.";
     Unavailable = "unavailable", retry, "The log cannot be reached just now.";
     OutcomeUnknown = "outcome_unknown", never, "The server closes and cannot tell whether the append was recorded; with ids it can be sent again.";

@@ -30,7 +30,9 @@ pub use delivery::{
 pub use filter::Filter;
 pub use messages::{
     AckMode, After, Answer, AppendRequest, Batch, CommandRequest, ConsumerRef, Cursor, Delivered,
-    Delivery, Direction, Epoch, FeedSpec, FetchRequest, Nack, NackAction, RequestId, SessionId,
-    Sub, Target,
+    Delivery, Direction, Epoch, FeedSpec, FetchRequest, Nack, NackAction, QueryRequest, QueryReset,
+    RequestId, SessionId, Sub, Summary, SummaryWindow, Target,
 };
-pub use session::{Activity, Auth, Input, Moment, Output, Session, SessionConfig, SessionInfo};
+pub use session::{
+    Activity, Auth, Input, Moment, Output, QueryChecked, Session, SessionConfig, SessionInfo,
+};

@@ -4,6 +4,7 @@
 //! allow; [`crate::codec`] turns bytes into these and back.
 
 mod delivery;
+mod query;
 
 use std::{fmt, num::NonZeroU32, sync::Arc};
 
@@ -15,10 +16,12 @@ use tidewire_eventstore::{
 use uuid::Uuid;
 
 pub use delivery::{AckMode, CommandRequest, ConsumerRef, Delivered, Delivery, Nack, NackAction};
+pub use query::{QueryRequest, QueryReset, Summary, SummaryWindow, Watch};
 
 use crate::{
     codes::{CloseCode, ErrorBody},
     filter::Filter,
+    query::{Change, Document, Reached},
 };
 
 /// The version of the protocol that this crate speaks.
@@ -128,13 +131,15 @@ pub enum After {
 }
 
 /// How a client would have its events put into frames. Both limits are wishes: the server may
-/// send smaller frames, and sooner.
+/// send smaller frames, and sooner. With a summary there are no events, and no such limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Batch {
     /// At most this many events in one message.
     pub max_events: Option<NonZeroU32>,
     /// Wait at most this long for more events before sending those at hand, in milliseconds.
     pub max_delay_ms: Option<u32>,
+    /// Count the events by type instead of sending them.
+    pub summary: Option<Summary>,
 }
 
 /// Everything that makes one feed of events what it is. Subscriptions with equal specifications
@@ -181,6 +186,25 @@ pub struct Subscribe {
     pub delivery: Delivery,
 }
 
+/// A subscription of either kind, as `hello` carries them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Subscription {
+    /// To events.
+    Feed(Subscribe),
+    /// To the documents of a query.
+    Query(Watch),
+}
+
+impl Subscription {
+    /// Its handle.
+    pub fn sub(&self) -> Sub {
+        match self {
+            Self::Feed(subscribe) => subscribe.sub,
+            Self::Query(watch) => watch.sub,
+        }
+    }
+}
+
 /// `hello`: the first message of a client.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Hello {
@@ -193,7 +217,7 @@ pub struct Hello {
     /// The epoch of every position in `subscriptions` that has none of its own.
     pub epoch: Option<Uuid>,
     /// Subscriptions to open at once, each failing alone.
-    pub subscriptions: Vec<Result<Subscribe, Refusal>>,
+    pub subscriptions: Vec<Result<Subscription, Refusal>>,
 }
 
 /// Some events for one stream, recorded all or not at all.
@@ -282,6 +306,17 @@ pub enum Answer {
         /// The position of the last event that it appended, if any.
         position: Option<GlobalPosition>,
     },
+    /// A page of documents was read.
+    Documents {
+        /// How far the projection was when the page was read, or before.
+        reached: Reached,
+        /// The documents, in the order that was asked for.
+        documents: Vec<Document>,
+        /// Whether there are more, or may be.
+        more: bool,
+        /// Where the next page begins, if `more`.
+        next: Option<Box<str>>,
+    },
 }
 
 /// What a client says.
@@ -291,6 +326,8 @@ pub enum ClientMessage {
     Hello(Box<Hello>),
     /// Open a subscription.
     Subscribe(Box<Subscribe>),
+    /// Open a live query: `subscribe` to a projection.
+    Watch(Box<Watch>),
     /// End a subscription.
     Unsubscribe {
         /// Its handle.
@@ -330,6 +367,13 @@ pub enum ClientMessage {
         id: RequestId,
         /// What to read.
         fetch: FetchRequest,
+    },
+    /// Read a page of documents: `fetch` from a projection.
+    Query {
+        /// Names the reply.
+        id: RequestId,
+        /// What to read.
+        request: Box<QueryRequest>,
     },
     /// Ask for a sign of life.
     Ping {
@@ -451,6 +495,20 @@ pub enum ServerMessage {
         /// Whether it goes on from a position that the client named.
         resumed: bool,
     },
+    /// A live query is open: `subscribed`, too, on the wire.
+    Watching {
+        /// Its handle.
+        sub: Sub,
+        /// The head of the log, as far as this node knows.
+        head: GlobalPosition,
+        /// From where: what the client named if it is resumed, else what the projection has
+        /// reached.
+        after: Reached,
+        /// Whether it goes on from what the client holds. Otherwise its state comes first.
+        resumed: bool,
+        /// Why it does not go on from what the client named.
+        reset: Option<QueryReset>,
+    },
     /// A subscription has ended.
     Unsubscribed {
         /// Its handle.
@@ -473,6 +531,37 @@ pub enum ServerMessage {
         sub: Sub,
         /// The events.
         events: Vec<Delivered>,
+    },
+    /// Some documents of a live query's state.
+    State {
+        /// The subscription.
+        sub: Sub,
+        /// Everything that changed through here is in the state; the same on all its pages.
+        reached: Reached,
+        /// The documents.
+        documents: Vec<Document>,
+        /// Whether more of the same state follows.
+        more: bool,
+        /// Why the client is told a state again, on the first page of a state that replaces one.
+        reset: Option<QueryReset>,
+    },
+    /// What has become of documents of a live query.
+    Changes {
+        /// The subscription.
+        sub: Sub,
+        /// Everything through here is told with this, unless more of the same step follows.
+        position: GlobalPosition,
+        /// The changes: of each document at most one.
+        changes: Vec<Change>,
+        /// Whether more of the same step follows: until then there is no one picture.
+        more: bool,
+    },
+    /// Events of a subscription, counted.
+    Summary {
+        /// The subscription.
+        sub: Sub,
+        /// The counts.
+        summary: Box<SummaryWindow>,
     },
     /// The answer to a `nack` with `retry`: from here on the events, and the later ones of their
     /// streams, come again.
@@ -540,6 +629,19 @@ pub enum ServerMessage {
         next: Option<u64>,
         /// The head of the log when the page was read.
         head: GlobalPosition,
+    },
+    /// A page of documents: `page`, too, on the wire.
+    Documents {
+        /// The request.
+        id: RequestId,
+        /// How far the projection was when the page was read, or before.
+        reached: Reached,
+        /// The documents, in the order that was asked for.
+        documents: Vec<Document>,
+        /// Whether there are more, or may be.
+        more: bool,
+        /// Where the next page begins, if `more`.
+        next: Option<Box<str>>,
     },
     /// The answer to `ping`.
     Pong {

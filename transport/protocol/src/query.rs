@@ -5,6 +5,7 @@
 
 mod condition;
 mod field;
+mod json;
 mod sort_key;
 
 use std::{num::NonZeroU32, sync::Arc};
@@ -14,6 +15,7 @@ use tidewire_eventstore::{DocumentKey, Generation, GlobalPosition, ProjectionNam
 
 pub use condition::Condition;
 pub use field::FieldPath;
+pub use json::WrittenQuery;
 pub use sort_key::SortKey;
 
 /// The most documents of a live window.

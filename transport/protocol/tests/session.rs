@@ -77,6 +77,9 @@ impl Scene {
                 Output::Command { id, command } => {
                     said.push(json!({"command": id.as_str(), "name": command.name.as_str()}));
                 }
+                Output::CheckQuery { .. } | Output::Watch { .. } | Output::Query { .. } => {
+                    panic!("nobody asks for documents")
+                }
                 Output::Claim { .. }
                 | Output::Save { .. }
                 | Output::Release { .. }

@@ -203,7 +203,10 @@ impl FakeServer {
                         session.handle(Input::HeadChecked { sub, head }, self.moment());
                     }
                     Output::CheckRemoved { .. } => panic!("nothing is removed"),
-                    Output::Fetch { .. } => panic!("nobody fetches"),
+                    Output::Fetch { .. }
+                    | Output::CheckQuery { .. }
+                    | Output::Watch { .. }
+                    | Output::Query { .. } => panic!("nobody fetches"),
                     Output::Claim { sub, claim } => {
                         let name = claim.consumer.name.clone();
                         let mut consumers = self.consumers.lock().expect("no test panics with it");

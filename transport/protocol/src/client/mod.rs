@@ -58,8 +58,8 @@ use crate::{
     codec::json::{self, DecodeError},
     codes::{CloseCode, ErrorBody, ErrorCode},
     messages::{
-        After, ClientMessage, Delivery, FeedSpec, Goodbye, Hello, PROTOCOL_VERSION, RequestId,
-        ResetReason, ServerMessage, Sub, Welcome,
+        self, After, ClientMessage, Delivery, FeedSpec, Goodbye, Hello, PROTOCOL_VERSION,
+        RequestId, ResetReason, ServerMessage, Sub, Welcome,
     },
 };
 use deliveries::Flush;
@@ -279,7 +279,7 @@ impl ClientCore {
         let mut subscriptions = Vec::new();
         for (sub, subscription) in &mut self.subs {
             subscription.stage = Stage::Opening;
-            subscriptions.push(Ok(subscription.request(*sub)));
+            subscriptions.push(Ok(messages::Subscription::Feed(subscription.request(*sub))));
         }
         let hello = Hello {
             protocol: PROTOCOL_VERSION,
@@ -453,7 +453,13 @@ impl ClientCore {
                 self.outputs.push_back(ClientOutput::Complaint(error));
             }
             ServerMessage::Goodbye(goodbye) => self.goodbye = Some(*goodbye),
-            ServerMessage::Pong { .. } => {}
+            // Nobody has asked for them.
+            ServerMessage::Watching { .. }
+            | ServerMessage::State { .. }
+            | ServerMessage::Changes { .. }
+            | ServerMessage::Summary { .. }
+            | ServerMessage::Documents { .. }
+            | ServerMessage::Pong { .. } => {}
         }
     }
 

@@ -51,6 +51,67 @@ impl SortKey {
     pub fn starts_with(&self, prefix: &Self) -> bool {
         self.0.starts_with(&prefix.0)
     }
+
+    /// Whether the first value of this is of the same kind as that of `other`: a number and a
+    /// number, a text and a text.
+    pub fn is_like(&self, other: &Self) -> bool {
+        self.0.first() == other.0.first()
+    }
+
+    /// The values, as far as the key keeps them: nothing for absent ones, numbers as doubles,
+    /// texts as they were cut. Bytes that are no key give what can be read of them.
+    pub fn values(&self) -> Vec<Option<Value>> {
+        let mut rest = &self.0[..];
+        let mut values = Vec::new();
+        while let Some(value) = take(&mut rest) {
+            values.push(value);
+        }
+        values
+    }
+}
+
+/// Takes the first value; none where the bytes end or are no key.
+fn take(bytes: &mut &[u8]) -> Option<Option<Value>> {
+    let (kind, rest) = bytes.split_first()?;
+    *bytes = rest;
+    Some(Some(match *kind {
+        kind::ABSENT => return Some(None),
+        kind::NULL => Value::Null,
+        kind::FALSE => Value::Bool(false),
+        kind::TRUE => Value::Bool(true),
+        kind::NUMBER => {
+            let (bits, rest) = bytes.split_first_chunk()?;
+            *bytes = rest;
+            let bits = u64::from_be_bytes(*bits);
+            number(f64::from_bits(if bits >> 63 == 1 { bits & !(1 << 63) } else { !bits }))
+        }
+        kind::TEXT => {
+            let mut text = Vec::new();
+            loop {
+                let (byte, rest) = bytes.split_first()?;
+                *bytes = rest;
+                if *byte == 0 {
+                    let (end, rest) = bytes.split_first()?;
+                    *bytes = rest;
+                    if *end == 0 {
+                        break;
+                    }
+                }
+                text.push(*byte);
+            }
+            Value::String(String::from_utf8(text).ok()?)
+        }
+        _ => return None,
+    }))
+}
+
+/// A double as JSON, written as a whole number where it is one.
+fn number(double: f64) -> Value {
+    const WHOLE_MAX: f64 = (1_u64 << 53) as f64;
+    if double.fract() == 0.0 && double.abs() < WHOLE_MAX {
+        return Value::from(double as i64);
+    }
+    Value::from(double)
 }
 
 fn put(bytes: &mut BytesMut, value: Option<&Value>) {
@@ -113,6 +174,26 @@ mod tests {
         let keys: Vec<_> = rising.iter().map(|value| SortKey::of([value.as_ref()])).collect();
         assert!(keys.is_sorted_by(|a, b| a < b), "{keys:?}");
         assert_eq!(SortKey::of([Some(&json!(-0.0))]), SortKey::of([Some(&json!(0))]));
+    }
+
+    #[test]
+    fn a_key_gives_back_its_values() {
+        let values = [
+            None,
+            Some(json!(null)),
+            Some(json!(true)),
+            Some(json!(-2)),
+            Some(json!("a\u{0}ü")),
+            Some(json!(0.25)),
+            Some(json!(1e300)),
+            Some(json!("")),
+        ];
+        let key = SortKey::of(values.iter().map(Option::as_ref));
+        assert_eq!(key.values(), values);
+        assert_eq!(SortKey::of([Some(&json!({}))]).values(), [None]);
+        let cut = SortKey::from_bytes(key.as_bytes().slice(..key.as_bytes().len() - 1));
+        assert_eq!(cut.values().len(), values.len() - 1);
+        assert_eq!(SortKey::from_bytes(Bytes::from_static(b"no")).values(), []);
     }
 
     #[test]

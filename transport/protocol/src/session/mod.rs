@@ -23,6 +23,7 @@ mod config;
 mod consumers;
 mod deliveries;
 mod life;
+mod queries;
 mod requests;
 mod signals;
 mod subscription;
@@ -44,7 +45,7 @@ use crate::{
     frame::{self, FrameError, Message},
     messages::{
         ClientMessage, Goodbye, Hello, PROTOCOL_VERSION, Refusal, RequestId, ServerMessage, Sub,
-        Welcome,
+        Subscription, Welcome,
     },
 };
 use deliveries::Deliveries;
@@ -53,7 +54,7 @@ use subscription::Subscriptions;
 use timers::{Timer, Timers};
 
 pub use config::{Auth, Limits, SessionConfig, SessionInfo};
-pub use signals::{Activity, Input, Moment, Output};
+pub use signals::{Activity, Input, Moment, Output, QueryChecked};
 
 /// How far a session has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,6 +145,7 @@ impl Session {
             (Input::Answer { id, answer }, _) => self.answer(id, answer, moment),
             (Input::HeadChecked { sub, head }, _) => self.head_checked(sub, head, moment),
             (Input::RemovedChecked { sub, first }, _) => self.removed_checked(sub, first, moment),
+            (Input::QueryChecked { sub, checked }, _) => self.query_checked(sub, checked, moment),
             (Input::Live { sub, position }, _) => self.feed_live(sub, position),
             (Input::Behind { sub, position, lag }, _) => self.feed_behind(sub, position, lag),
             (Input::FeedFailed { sub, error }, _) => self.feed_failed(sub, error),
@@ -263,12 +265,14 @@ impl Session {
         match message {
             ClientMessage::Hello(_) => {}
             ClientMessage::Subscribe(subscribe) => self.subscribe(*subscribe, moment),
+            ClientMessage::Watch(watch) => self.watch(*watch),
             ClientMessage::Unsubscribe { sub } => self.unsubscribe(sub),
             ClientMessage::Ack { sub, position } => self.ack(sub, position),
             ClientMessage::Nack { sub, nack } => self.nack(sub, &nack, moment),
             ClientMessage::Command { id, command } => self.command(id, command),
             ClientMessage::Append { id, append } => self.append(id, append),
             ClientMessage::Fetch { id, fetch } => self.fetch(id, fetch),
+            ClientMessage::Query { id, request } => self.query(id, request),
             ClientMessage::Ping { id } => {
                 let since = moment.now.saturating_duration_since(self.opened);
                 let micros = i64::try_from(since.as_micros()).unwrap_or(i64::MAX);
@@ -283,6 +287,7 @@ impl Session {
     fn too_early(&mut self, message: Result<ClientMessage, Refusal>) {
         let (id, sub, error) = match message {
             Ok(ClientMessage::Subscribe(subscribe)) => (None, Some(subscribe.sub), None),
+            Ok(ClientMessage::Watch(watch)) => (None, Some(watch.sub), None),
             Ok(
                 ClientMessage::Unsubscribe { sub }
                 | ClientMessage::Ack { sub, .. }
@@ -292,6 +297,7 @@ impl Session {
                 ClientMessage::Command { id, .. }
                 | ClientMessage::Append { id, .. }
                 | ClientMessage::Fetch { id, .. }
+                | ClientMessage::Query { id, .. }
                 | ClientMessage::Ping { id },
             ) => (Some(id), None, None),
             Ok(ClientMessage::Hello(_)) => (None, None, None),
@@ -330,7 +336,8 @@ impl Session {
         })));
         for subscription in hello.subscriptions {
             match subscription {
-                Ok(subscribe) => self.subscribe(subscribe, moment),
+                Ok(Subscription::Feed(subscribe)) => self.subscribe(subscribe, moment),
+                Ok(Subscription::Query(watch)) => self.watch(watch),
                 Err(Refusal { id, sub, error }) => {
                     self.say(&ServerMessage::Error { id, sub, error });
                 }

@@ -19,11 +19,8 @@ use crate::{
 impl Session {
     pub(super) fn subscribe(&mut self, subscribe: Subscribe, moment: Moment) {
         let sub = subscribe.sub;
-        if self.subs.contains(sub) {
-            return self.refuse(None, Some(sub), ErrorCode::SubInUse);
-        }
-        if self.subs.len() >= self.config.limits.subscriptions {
-            return self.refuse(None, Some(sub), ErrorCode::TooManySubscriptions);
+        if !self.is_free(sub) {
+            return;
         }
         let mut feed = subscribe.feed.clone();
         let window = match self.window(&subscribe.delivery) {
@@ -55,6 +52,19 @@ impl Session {
         }
     }
 
+    /// Whether a subscription may be opened under this handle; refuses it otherwise.
+    pub(super) fn is_free(&mut self, sub: Sub) -> bool {
+        let code = if self.subs.contains(sub) {
+            ErrorCode::SubInUse
+        } else if self.subs.len() >= self.config.limits.subscriptions {
+            ErrorCode::TooManySubscriptions
+        } else {
+            return true;
+        };
+        self.refuse(None, Some(sub), code);
+        false
+    }
+
     fn open(&mut self, sub: Sub, what: Pending, resumed: bool, head: GlobalPosition) {
         let Pending { feed, after, window } = what;
         self.subs.set(sub, State::CatchingUp);
@@ -81,6 +91,9 @@ impl Session {
         head: Result<GlobalPosition, ErrorBody>,
         moment: Moment,
     ) {
+        if let Some(State::Asking(_)) = self.subs.get(sub) {
+            return self.query_head_checked(sub, head, moment);
+        }
         if !matches!(self.subs.get(sub), Some(State::Checking(_) | State::Abandoned)) {
             return;
         }
@@ -133,7 +146,7 @@ impl Session {
             None | Some(State::Abandoned | State::Forsaken) => {
                 self.refuse(None, Some(sub), ErrorCode::UnknownSub);
             }
-            Some(state @ State::Checking(_)) => *state = State::Abandoned,
+            Some(state @ (State::Checking(_) | State::Asking(_))) => *state = State::Abandoned,
             // Nobody was asked yet.
             Some(State::Claiming(claiming)) if claiming.unproven.is_some() => {
                 self.subs.remove(sub);
@@ -193,7 +206,7 @@ impl Session {
     }
 
     /// Counts a request, or refuses it.
-    fn admit(&mut self, id: &RequestId) -> bool {
+    pub(super) fn admit(&mut self, id: &RequestId) -> bool {
         if self.requests.contains(id) {
             self.refuse(Some(id.clone()), None, ErrorCode::IdInUse);
             return false;
@@ -227,6 +240,9 @@ impl Session {
             Ok(Answer::Page { events, more, next, head }) => {
                 let next = next.map(|next| next.number());
                 ServerMessage::Page { id, events, more, next, head }
+            }
+            Ok(Answer::Documents { reached, documents, more, next }) => {
+                ServerMessage::Documents { id, reached, documents, more, next }
             }
             Ok(Answer::Result { data, position }) => ServerMessage::Result { id, data, position },
             Err(error) => ServerMessage::Error { id: Some(id), sub: None, error: Box::new(error) },

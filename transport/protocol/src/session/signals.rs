@@ -13,9 +13,10 @@ use crate::{
     delivery::{ClaimRequest, Grant, Progress},
     frame::{FrameError, Message},
     messages::{
-        Answer, AppendRequest, CommandRequest, Epoch, FeedSpec, FetchRequest, RequestId, Sub,
-        Target,
+        Answer, AppendRequest, CommandRequest, Epoch, FeedSpec, FetchRequest, QueryRequest,
+        RequestId, Sub, Target,
     },
+    query::{Query, Reached},
 };
 
 /// The present, as the driver sees it.
@@ -40,6 +41,15 @@ pub struct Activity {
     pub unsent_bytes: usize,
 }
 
+/// How a projection stands, when somebody wants to watch it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueryChecked {
+    /// What is read by everybody.
+    pub active: Reached,
+    /// Of documents that were deleted after this, all are still known.
+    pub changes_from: GlobalPosition,
+}
+
 /// What happened.
 #[derive(Debug)]
 pub enum Input {
@@ -50,7 +60,8 @@ pub enum Input {
     Broken(FrameError),
     /// The socket is gone.
     Gone,
-    /// The answer to an [`Output::Append`] or [`Output::Fetch`].
+    /// The answer to an [`Output::Append`], [`Output::Command`], [`Output::Fetch`] or
+    /// [`Output::Query`].
     Answer {
         /// The request.
         id: RequestId,
@@ -71,7 +82,15 @@ pub enum Input {
         /// Where to begin instead, if events were removed that it has not seen.
         first: Result<Option<GlobalPosition>, ErrorBody>,
     },
-    /// A subscription that was reading the log is now fed what is appended.
+    /// The answer to an [`Output::CheckQuery`].
+    QueryChecked {
+        /// The subscription that waits for it.
+        sub: Sub,
+        /// How its projection stands, or why the query cannot be served.
+        checked: Result<QueryChecked, ErrorBody>,
+    },
+    /// A subscription that was reading the log is now fed what is appended. For a live query:
+    /// what its client was told is one picture, that of this position.
     Live {
         /// The subscription.
         sub: Sub,
@@ -231,6 +250,43 @@ pub enum Output {
         /// Whether the subscription came to an orderly end. Otherwise whoever holds the consumer
         /// next begins carefully.
         clean: bool,
+    },
+    /// Ask whether a query can be served and how its projection stands, then answer with
+    /// [`Input::QueryChecked`].
+    CheckQuery {
+        /// The subscription that waits for it.
+        sub: Sub,
+        /// The query.
+        query: Box<Query>,
+    },
+    /// Start the feed of a live query. Its driver
+    ///
+    /// - sends the state first where the subscription is not `resumed`, in pages which all name
+    ///   one position that was read before any of the documents, then every change after it;
+    /// - says [`Input::Live`] whenever all that was told is one picture, and only then; once it
+    ///   has, each whole step of changes leads from one picture to the next;
+    /// - says [`Input::Behind`] before anything of which that is not true: changes that are read
+    ///   from the store a page at a time, or a new state;
+    /// - sends patches only to who is live, of documents that it has told in full.
+    ///
+    /// A client may be ahead of a projection which has lost its last steps with its machine:
+    /// what it is told next is after `from`, whatever the projection does until then.
+    Watch {
+        /// The subscription.
+        sub: Sub,
+        /// The query.
+        query: Box<Query>,
+        /// What the client holds, if it is resumed; else how the projection stood.
+        from: Reached,
+        /// Whether the client goes on from what it holds.
+        resumed: bool,
+    },
+    /// Read a page of documents, then answer with [`Input::Answer`].
+    Query {
+        /// The request.
+        id: RequestId,
+        /// What to read.
+        request: Box<QueryRequest>,
     },
     /// Read one event that was sent before, then answer with [`Input::Read`].
     Read {

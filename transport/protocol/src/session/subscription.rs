@@ -5,8 +5,11 @@ use uuid::Uuid;
 
 use crate::{
     delivery::ClaimRequest,
-    messages::{After, ConsumerRef, Epoch, FeedSpec, ResetReason, Sub, Subscribe},
+    messages::{After, ConsumerRef, Epoch, FeedSpec, QueryReset, ResetReason, Sub, Subscribe},
+    query::{Query, Reached},
 };
+
+use super::QueryChecked;
 
 /// Where a subscription stands.
 #[derive(Debug)]
@@ -14,9 +17,12 @@ pub(super) enum State {
     /// Its position is beyond what this node has looked at, or before something that was removed;
     /// the store is asked for its head, or whether the subscription has missed something.
     Checking(Box<Pending>),
-    /// The same, but the client has ended it meanwhile. The handle stays taken until the store
-    /// has answered, so that the answer cannot be taken for a later subscription's.
+    /// The same, or [`Self::Asking`], but the client has ended it meanwhile. The handle stays taken
+    /// until the store has answered, so that the answer cannot be taken for a later
+    /// subscription's.
     Abandoned,
+    /// Its query is being checked, and where its client is ahead, the store's head.
+    Asking(Box<Asking>),
     /// Its consumer is being claimed.
     Claiming(Box<Claiming>),
     /// The same, but the client has ended it meanwhile, as with [`Self::Abandoned`].
@@ -42,6 +48,16 @@ pub(super) struct Pending {
     pub(super) after: GlobalPosition,
     /// The window, where events are acknowledged.
     pub(super) window: Option<usize>,
+}
+
+/// A live query that waits for word of its projection.
+#[derive(Debug)]
+pub(super) struct Asking {
+    pub(super) query: Box<Query>,
+    /// What the client holds, and the epoch it was learnt in.
+    pub(super) after: Option<(Reached, Option<Uuid>)>,
+    /// How the projection stands; none: nobody has said yet.
+    pub(super) checked: Option<QueryChecked>,
 }
 
 /// A subscription that waits for its consumer.
@@ -175,6 +191,39 @@ pub(super) fn begin(
 /// Who has seen nothing has missed nothing.
 pub(super) fn may_have_missed(after: GlobalPosition, removed: GlobalPosition) -> bool {
     after > GlobalPosition::START && after < removed
+}
+
+/// Where a live query begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum BeginQuery {
+    /// With its state, and why that has to be, if the client held something.
+    Afresh(Option<QueryReset>),
+    /// With what has changed after what the client holds.
+    Resumed(Reached),
+    /// Resumed, if the log reaches this far.
+    IfReached(GlobalPosition),
+}
+
+/// Decides where a live query begins: `epochs` are what the log has had, `head` what is known of
+/// its head.
+pub(super) fn begin_query(asking: &Asking, epochs: &[Epoch], head: GlobalPosition) -> BeginQuery {
+    let (Some((after, epoch)), Some(checked)) = (asking.after, asking.checked) else {
+        return BeginQuery::Afresh(None);
+    };
+    let reset = if epoch.is_some_and(|epoch| !holds(after.position, epoch, epochs)) {
+        QueryReset::Epoch
+    } else if after.generation != checked.active.generation {
+        QueryReset::Generation
+    } else if asking.query.window.is_some() {
+        QueryReset::Window
+    } else if after.position < checked.changes_from {
+        QueryReset::Truncated
+    } else if after.position > checked.active.position.max(head) {
+        return BeginQuery::IfReached(after.position);
+    } else {
+        return BeginQuery::Resumed(after);
+    };
+    BeginQuery::Afresh(Some(reset))
 }
 
 /// Whether what a client saw up to `after` in `epoch` is still what the log holds: the epoch is

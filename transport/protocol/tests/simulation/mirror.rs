@@ -13,7 +13,7 @@ use tidewire_protocol::{
     Delivery, NackAction, Sub,
     codec::json::{decode_client, decode_server},
     frame::{FrameDecoder, FrameLimits, Message},
-    messages::{ClientMessage, ServerMessage},
+    messages::{ClientMessage, ServerMessage, Subscription},
 };
 
 use crate::store::{Audience, Store};
@@ -60,8 +60,10 @@ impl Mirror {
         for message in decode_client(text).expect("a sound client") {
             match message.expect("a sound client") {
                 ClientMessage::Hello(hello) => {
-                    for subscribe in hello.subscriptions {
-                        let subscribe = subscribe.expect("a sound client");
+                    for subscription in hello.subscriptions {
+                        let Ok(Subscription::Feed(subscribe)) = subscription else {
+                            panic!("a sound client of events")
+                        };
                         self.subscribes(subscribe.sub, &subscribe.delivery);
                     }
                 }

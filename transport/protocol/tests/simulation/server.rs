@@ -320,7 +320,11 @@ impl ServerConn {
                 Output::Append { id, append } => {
                     self.later.push_back((at, Later::Append(id, append)));
                 }
-                Output::Fetch { .. } | Output::Command { .. } => panic!("nobody asks for it"),
+                Output::Fetch { .. }
+                | Output::Command { .. }
+                | Output::CheckQuery { .. }
+                | Output::Watch { .. }
+                | Output::Query { .. } => panic!("nobody asks for it"),
                 Output::Claim { sub, claim } => {
                     self.later.push_back((at, Later::Claim(sub, claim)));
                 }

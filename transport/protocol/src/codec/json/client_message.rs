@@ -1,6 +1,6 @@
 //! What clients say, as JSON: read by the server, written by the client.
 
-use std::{num::NonZeroU32, sync::Arc};
+use std::sync::Arc;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::{BufMut, Bytes, BytesMut};
@@ -13,15 +13,17 @@ use tidewire_eventstore::{
 use super::{
     delivery::{command, delivery, nack, write_command, write_delivery, write_nack},
     event::base64,
-    read::{AsObject, Field, field, invalid, missing, name_error, present, target, unsupported},
+    query::{is_projection, query_request, watch, write_query_request, write_watch},
+    read::{AsObject, Field, field, invalid, missing, name_error, present, target},
+    summary::{batch, write_batch},
     write::Object,
 };
 use crate::{
     codes::{ErrorBody, ErrorCode},
     filter::Filter,
     messages::{
-        ARRAY_MESSAGES_MAX, After, AppendRequest, Batch, ClientMessage, Cursor, Direction,
-        FeedSpec, FetchRequest, Hello, Refusal, RequestId, Sub, Subscribe, Target,
+        ARRAY_MESSAGES_MAX, After, AppendRequest, ClientMessage, Cursor, Direction, FeedSpec,
+        FetchRequest, Hello, Refusal, RequestId, Sub, Subscribe, Subscription, Target,
     },
 };
 
@@ -38,7 +40,7 @@ pub(super) struct Wire<'a> {
     #[serde(borrow, default, deserialize_with = "present")]
     id: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
-    sub: Option<&'a RawValue>,
+    pub(super) sub: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
     protocol: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
@@ -46,17 +48,17 @@ pub(super) struct Wire<'a> {
     #[serde(borrow, default, deserialize_with = "present")]
     client: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
-    epoch: Option<&'a RawValue>,
+    pub(super) epoch: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
     subscriptions: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
-    to: Option<&'a RawValue>,
+    pub(super) to: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
-    after: Option<&'a RawValue>,
+    pub(super) after: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
-    before: Option<&'a RawValue>,
+    pub(super) before: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
-    filter: Option<&'a RawValue>,
+    pub(super) filter: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
     pub(super) ack: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
@@ -64,7 +66,7 @@ pub(super) struct Wire<'a> {
     #[serde(borrow, default, deserialize_with = "present")]
     pub(super) consumer: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
-    batch: Option<&'a RawValue>,
+    pub(super) batch: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
     stream: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
@@ -72,11 +74,11 @@ pub(super) struct Wire<'a> {
     #[serde(borrow, default, deserialize_with = "present")]
     events: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
-    from: Option<&'a RawValue>,
+    pub(super) from: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
-    limit: Option<&'a RawValue>,
+    pub(super) limit: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
-    direction: Option<&'a RawValue>,
+    pub(super) direction: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
     position: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
@@ -93,6 +95,14 @@ pub(super) struct Wire<'a> {
     pub(super) data: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
     pub(super) key: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    pub(super) generation: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    pub(super) cursor: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    pub(super) wait: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    pub(super) timeout_ms: Option<&'a RawValue>,
 }
 
 /// Reads one text message of a client: one protocol message, or an array of them in order, each
@@ -176,7 +186,10 @@ fn interpret(wire: &Wire<'_>, whole: &Bytes) -> Result<ClientMessage, ErrorBody>
     let id = || field("id", wire.id).id();
     Ok(match &*kind {
         "hello" => ClientMessage::Hello(Box::new(hello(wire)?)),
-        "subscribe" => ClientMessage::Subscribe(Box::new(subscribe(wire)?)),
+        "subscribe" => match subscription(wire)? {
+            Subscription::Feed(subscribe) => ClientMessage::Subscribe(Box::new(subscribe)),
+            Subscription::Query(watch) => ClientMessage::Watch(Box::new(watch)),
+        },
         "unsubscribe" => ClientMessage::Unsubscribe { sub: field("sub", wire.sub).sub()? },
         "ack" => ClientMessage::Ack {
             sub: field("sub", wire.sub).sub()?,
@@ -187,6 +200,9 @@ fn interpret(wire: &Wire<'_>, whole: &Bytes) -> Result<ClientMessage, ErrorBody>
         "nack" => ClientMessage::Nack { sub: field("sub", wire.sub).sub()?, nack: nack(wire)? },
         "command" => ClientMessage::Command { id: id()?, command: command(wire, whole)? },
         "append" => ClientMessage::Append { id: id()?, append: append(wire, whole)? },
+        "fetch" if is_projection(field("from", wire.from)) => {
+            ClientMessage::Query { id: id()?, request: Box::new(query_request(wire)?) }
+        }
         "fetch" => ClientMessage::Fetch { id: id()?, fetch: fetch(wire)? },
         "ping" => ClientMessage::Ping { id: id()? },
         _ => return Err(ErrorCode::UnknownType.into()),
@@ -212,30 +228,38 @@ fn hello(wire: &Wire<'_>) -> Result<Hello, ErrorBody> {
 }
 
 /// A subscription inside `hello`: a `subscribe` that needs no `type`.
-fn resubscription(json: &RawValue) -> Result<Subscribe, Refusal> {
+fn resubscription(json: &RawValue) -> Result<Subscription, Refusal> {
     let wire: Wire<'_> =
         serde_json::from_str(json.get()).map_err(|_| refusal(ErrorCode::InvalidMessage.into()))?;
-    subscribe(&wire).map_err(|error| Refusal {
+    subscription(&wire).map_err(|error| Refusal {
         id: None,
         sub: field("sub", wire.sub).sub().ok(),
         error: Box::new(error),
     })
 }
 
+fn subscription(wire: &Wire<'_>) -> Result<Subscription, ErrorBody> {
+    if is_projection(field("to", wire.to)) {
+        watch(wire).map(Subscription::Query)
+    } else {
+        subscribe(wire).map(Subscription::Feed)
+    }
+}
+
 fn subscribe(wire: &Wire<'_>) -> Result<Subscribe, ErrorBody> {
     let sub = field("sub", wire.sub).sub()?;
     let delivery = delivery(wire)?;
+    let batch = batch(field("batch", wire.batch))?;
+    if batch.summary.is_some() && delivery.acknowledges() {
+        return Err(invalid("batch", "has summaries, which are not acknowledged"));
+    }
     let filter = match field("filter", wire.filter).optional::<Value>("has to be a filter")? {
         None => None,
         Some(json) => Some(Arc::new(Filter::parse(&json)?)),
     };
     Ok(Subscribe {
         sub,
-        feed: FeedSpec {
-            filter,
-            batch: batch(field("batch", wire.batch))?,
-            ..FeedSpec::of(target(field("to", wire.to))?)
-        },
+        feed: FeedSpec { filter, batch, ..FeedSpec::of(target(field("to", wire.to))?) },
         after: after(field("after", wire.after))?,
         epoch: field("epoch", wire.epoch).uuid()?,
         delivery,
@@ -253,30 +277,6 @@ fn after(of: Field<'_>) -> Result<After, ErrorBody> {
         },
         Some(_) => Ok(of.position()?.map_or(After::End, After::Position)),
     }
-}
-
-#[derive(Deserialize)]
-struct WireBatch {
-    max_events: Option<NonZeroU32>,
-    max_delay_ms: Option<u32>,
-    summary_ms: Option<IgnoredAny>,
-}
-
-/// The longest time that a client may ask the server to hold events back, in milliseconds.
-const BATCH_DELAY_MS_MAX: u32 = 10_000;
-
-fn batch(of: Field<'_>) -> Result<Batch, ErrorBody> {
-    const WHY: &str = "has to be {\"max_events\": 1…, \"max_delay_ms\": 0…10000}";
-    let Some(AsObject(batch)) = of.optional::<AsObject<WireBatch>>(WHY)? else {
-        return Ok(Batch::default());
-    };
-    if batch.summary_ms.is_some() {
-        return Err(unsupported("batch"));
-    }
-    if batch.max_delay_ms.is_some_and(|delay| delay > BATCH_DELAY_MS_MAX) {
-        return Err(invalid(of.name, WHY));
-    }
-    Ok(Batch { max_events: batch.max_events, max_delay_ms: batch.max_delay_ms })
 }
 
 #[derive(Deserialize)]
@@ -430,6 +430,11 @@ pub fn encode_client(message: &ClientMessage, out: &mut BytesMut) {
             write_subscribe(subscribe, &mut object);
             object.end();
         }
+        ClientMessage::Watch(watch) => {
+            let mut object = Object::message("subscribe", out);
+            write_watch(watch, &mut object);
+            object.end();
+        }
         ClientMessage::Unsubscribe { sub } => {
             let mut object = Object::message("unsubscribe", out);
             write_sub(*sub, &mut object);
@@ -455,6 +460,11 @@ pub fn encode_client(message: &ClientMessage, out: &mut BytesMut) {
         }
         ClientMessage::Append { id, append } => write_append(id, append, out),
         ClientMessage::Fetch { id, fetch } => write_fetch(id, fetch, out),
+        ClientMessage::Query { id, request } => {
+            let mut object = Object::message("fetch", out);
+            write_query_request(id, request, &mut object);
+            object.end();
+        }
         ClientMessage::Ping { id } => {
             let mut object = Object::message("ping", out);
             object.string("id", id.as_str());
@@ -482,7 +492,10 @@ fn write_hello(hello: &Hello, out: &mut BytesMut) {
     if !hello.subscriptions.is_empty() {
         object.list("subscriptions", hello.subscriptions.iter().flatten(), |subscribe, out| {
             let mut object = Object::begin(out);
-            write_subscribe(subscribe, &mut object);
+            match subscribe {
+                Subscription::Feed(subscribe) => write_subscribe(subscribe, &mut object),
+                Subscription::Query(watch) => write_watch(watch, &mut object),
+            }
             object.end();
         });
     }
@@ -513,17 +526,7 @@ fn write_subscribe(subscribe: &Subscribe, object: &mut Object<'_>) {
     if let Some(filter) = &subscribe.feed.filter {
         object.raw("filter", filter.to_json().to_string().as_bytes());
     }
-    let batch = subscribe.feed.batch;
-    if batch != Batch::default() {
-        let mut inner = Object::begin(object.key("batch"));
-        if let Some(max_events) = batch.max_events {
-            inner.number("max_events", u64::from(max_events.get()));
-        }
-        if let Some(max_delay_ms) = batch.max_delay_ms {
-            inner.number("max_delay_ms", u64::from(max_delay_ms));
-        }
-        inner.end();
-    }
+    write_batch(subscribe.feed.batch, object);
     write_delivery(&subscribe.delivery, object);
 }
 

@@ -151,16 +151,17 @@ struct WireTarget<'a> {
 
 /// Reads `{"stream": s}`, `{"category": c}` or `{"all": true}`.
 pub(super) fn target(of: Field<'_>) -> Result<Target, ErrorBody> {
-    const WHY: &str = "has to be one of {\"stream\": …}, {\"category\": …}, {\"all\": true}";
+    const WHY: &str = "has to be one of {\"stream\": …}, {\"category\": …}, {\"all\": true}, \
+                       {\"projection\": …}";
     let AsObject(target) = of.required::<AsObject<WireTarget<'_>>>(WHY)?;
-    for (name, other) in [("projection", target.projection), ("channel", target.channel)] {
-        if other.is_some() {
-            return Err(unsupported(name));
-        }
+    if target.channel.is_some() {
+        return Err(unsupported("channel"));
     }
     let stream = field("stream", target.stream);
     let category = field("category", target.category);
     match (stream.raw(), category.raw(), target.all) {
+        // A projection by itself is a query, and read elsewhere.
+        _ if target.projection.is_some() => Err(invalid(of.name, WHY)),
         (Some(_), None, None) => {
             let name = stream.text(usize::MAX)?.unwrap_or_default();
             StreamName::recorded(&name)

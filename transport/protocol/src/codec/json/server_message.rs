@@ -5,12 +5,16 @@ use std::borrow::Cow;
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use tidewire_eventstore::{GlobalPosition, Revision, StreamName};
+use tidewire_eventstore::{Generation, GlobalPosition, Revision, StreamName};
 use uuid::Uuid;
 
 use super::{
+    documents::{
+        read_changes, read_documents, read_reset, write_changes, write_document, write_state,
+    },
     event::{decode_delivered, decode_event, encode_delivered, encode_event},
     read::{AsObject, field, missing, present},
+    summary::{read_summary, write_summary},
     time::{format_time, parse_time},
     write::{Object, number},
 };
@@ -19,6 +23,7 @@ use crate::{
     messages::{
         Goodbye, ReconnectHint, ResetReason, ServerMessage, SessionId, Sub, Welcome, WireLimits,
     },
+    query::Reached,
 };
 
 /// Writes one message of a server.
@@ -30,6 +35,17 @@ pub fn encode_server(message: &ServerMessage, out: &mut BytesMut) {
             object.number("head", head.get());
             object.number("after", after.get());
             object.boolean("resumed", *resumed);
+            object.end();
+        }
+        ServerMessage::Watching { sub, head, after, resumed, reset } => {
+            let mut object = about("subscribed", *sub, out);
+            object.number("head", head.get());
+            object.number("after", after.position.get());
+            object.number("generation", after.generation.get());
+            object.boolean("resumed", *resumed);
+            if let Some(reset) = reset {
+                object.string("reset", reset.as_str());
+            }
             object.end();
         }
         ServerMessage::Unsubscribed { sub, error } => {
@@ -50,6 +66,13 @@ pub fn encode_server(message: &ServerMessage, out: &mut BytesMut) {
             object.list("events", events, encode_delivered);
             object.end();
         }
+        ServerMessage::State { sub, reached, documents, more, reset } => {
+            write_state(*sub, *reached, *reset, documents, *more, out);
+        }
+        ServerMessage::Changes { sub, position, changes, more } => {
+            write_changes(*sub, *position, changes, *more, out);
+        }
+        ServerMessage::Summary { sub, summary } => write_summary(*sub, summary, out),
         ServerMessage::Retrying { sub, positions } => {
             let mut object = about("retrying", *sub, out);
             object.list("positions", positions, |at, out| number(at.get(), out));
@@ -98,6 +121,18 @@ pub fn encode_server(message: &ServerMessage, out: &mut BytesMut) {
                 object.number("next", *next);
             }
             object.number("head", head.get());
+            object.end();
+        }
+        ServerMessage::Documents { id, reached, documents, more, next } => {
+            let mut object = Object::message("page", out);
+            object.string("id", id.as_str());
+            object.list("documents", documents, write_document);
+            object.boolean("more", *more);
+            if let Some(next) = next {
+                object.string("next", next);
+            }
+            object.number("position", reached.position.get());
+            object.number("generation", reached.generation.get());
             object.end();
         }
         ServerMessage::Pong { id, at } => {
@@ -284,6 +319,20 @@ struct Wire<'a> {
     data: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
     after_ms: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    generation: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    reset: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    documents: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    changes: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    counts: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    from: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    to: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -342,8 +391,21 @@ pub fn decode_server(json: &[u8]) -> Result<ServerMessage, DecodeError> {
             details: field("details", wire.details).optional("has to be JSON")?.map(Box::new),
         }))
     };
+    let reached = |name: &'static str, json| -> Result<Reached, ErrorBody> {
+        let generation = Generation::new(whole("generation", wire.generation)?);
+        Ok(Reached { generation, position: position(name, json)? })
+    };
     Ok(match &*wire.kind {
         "welcome" => ServerMessage::Welcome(Box::new(welcome(&wire)?)),
+        "subscribed" if field("generation", wire.generation).raw().is_some() => {
+            ServerMessage::Watching {
+                sub: sub()?,
+                head: position("head", wire.head)?,
+                after: reached("after", wire.after)?,
+                resumed: boolean("resumed", wire.resumed)?,
+                reset: read_reset(field("reset", wire.reset))?,
+            }
+        }
         "subscribed" => ServerMessage::Subscribed {
             sub: sub()?,
             head: position("head", wire.head)?,
@@ -367,6 +429,29 @@ pub fn decode_server(json: &[u8]) -> Result<ServerMessage, DecodeError> {
         "events" => {
             ServerMessage::Events { sub: sub()?, events: each(events()?, decode_delivered)? }
         }
+        "state" => ServerMessage::State {
+            sub: sub()?,
+            reached: reached("position", wire.position)?,
+            documents: read_documents(field("documents", wire.documents))?,
+            more: boolean("more", wire.more)?,
+            reset: read_reset(field("reset", wire.reset))?,
+        },
+        "changes" => ServerMessage::Changes {
+            sub: sub()?,
+            position: position("position", wire.position)?,
+            changes: read_changes(field("changes", wire.changes))?,
+            more: field("more", wire.more).optional("has to be true or false")?.unwrap_or(false),
+        },
+        "summary" => ServerMessage::Summary {
+            sub: sub()?,
+            summary: Box::new(read_summary(
+                position("after", wire.after)?,
+                position("position", wire.position)?,
+                field("counts", wire.counts),
+                field("from", wire.from),
+                field("to", wire.to),
+            )?),
+        },
         "retrying" => ServerMessage::Retrying { sub: sub()?, positions: list()? },
         "parked" => ServerMessage::Parked {
             sub: sub()?,
@@ -395,6 +480,13 @@ pub fn decode_server(json: &[u8]) -> Result<ServerMessage, DecodeError> {
                 .map(|data| Bytes::copy_from_slice(data.get().as_bytes()))
                 .ok_or_else(|| missing("data"))?,
             position: field("position", wire.position).position()?,
+        },
+        "page" if field("documents", wire.documents).raw().is_some() => ServerMessage::Documents {
+            id: id()?,
+            reached: reached("position", wire.position)?,
+            documents: read_documents(field("documents", wire.documents))?,
+            more: boolean("more", wire.more)?,
+            next: field("next", wire.next).text(usize::MAX)?.map(Into::into),
         },
         "page" => ServerMessage::Page {
             id: id()?,
