@@ -7,6 +7,7 @@
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
+pub mod declared;
 mod definition;
 pub mod documents;
 mod feed;
@@ -29,7 +30,11 @@ mod watched;
 mod working;
 
 pub use definition::{Definition, FIELDS_MAX, INDEX_FIELDS_MAX, INDEXES_MAX, Index};
+#[cfg(feature = "sqlite")]
+pub use documents::SqliteDocuments;
 pub use documents::{DocumentStore, MemoryDocuments, StoreError};
+#[cfg(feature = "postgres")]
+pub use documents::{PostgresDocuments, PostgresDocumentsOptions};
 pub use feed::{Before, ChangeBatch, Content, DocumentChange, FeedNews};
 pub use projection::{
     DOCUMENT_DEPTH_MAX, EVENT_CHANGES_MAX, EVENT_KEYS_MAX, ProjectError, Projection, SqlStatements,
