@@ -13,6 +13,8 @@
 mod check;
 mod memory;
 mod range;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 
 use std::{sync::Arc, time::Duration};
 
@@ -24,6 +26,8 @@ use tidewire_protocol::query::{OrderDirection, SortKey};
 use uuid::Uuid;
 
 pub use memory::MemoryDocuments;
+#[cfg(feature = "sqlite")]
+pub use sqlite::{OpenError, SqliteDocuments, SqliteOptions};
 
 /// The most documents of one page, and the most changes.
 pub const PAGE_MAX: usize = 1000;

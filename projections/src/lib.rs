@@ -5,12 +5,15 @@
 //! one transaction of a [`DocumentStore`]; a lease with a fence lets one node at a time write
 //! them.
 
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod definition;
 pub mod documents;
 mod feed;
 mod feed_bytes;
 mod follow;
 mod hub;
+pub mod kit;
 mod lease;
 mod log_watch;
 mod merge;
@@ -21,10 +24,13 @@ mod rebuild;
 mod runner;
 mod service;
 mod status;
+pub mod typed;
 mod watched;
 mod working;
 
 pub use definition::{Definition, FIELDS_MAX, INDEX_FIELDS_MAX, INDEXES_MAX, Index};
+#[cfg(feature = "sqlite")]
+pub use documents::SqliteDocuments;
 pub use documents::{DocumentStore, MemoryDocuments, StoreError};
 pub use feed::{Before, ChangeBatch, Content, DocumentChange, FeedNews};
 pub use projection::{

@@ -21,6 +21,8 @@ pub const DOCUMENT_DEPTH_MAX: usize = 100;
 /// any time. No clock, no randomness, no state of its own and nothing from outside. What a crash
 /// loses is projected again, and a rebuild projects everything again.
 ///
+/// [`typed`](crate::typed) makes one from ordinary Rust types; [`kit`](crate::kit) tests one.
+///
 /// [`typed`](crate::typed) makes one from ordinary Rust types.
 pub trait Projection: Send + Sync + 'static {
     /// What it is called, which events it is given, and what its documents can be asked for. The
