@@ -14,6 +14,7 @@ pub mod kit;
 mod merge;
 mod projection;
 pub mod query;
+mod sql;
 pub mod typed;
 mod working;
 
@@ -25,4 +26,5 @@ pub use feed::{Before, ChangeBatch, Content, DocumentChange, FeedNews};
 pub use projection::{
     DOCUMENT_DEPTH_MAX, EVENT_CHANGES_MAX, EVENT_KEYS_MAX, ProjectError, Projection, SqlStatements,
 };
+pub use sql::{SqlProjection, SqlStatementError};
 pub use working::{Documents, WorkingSet};
