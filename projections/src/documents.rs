@@ -15,6 +15,8 @@ mod memory;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod range;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 
 use std::{sync::Arc, time::Duration};
 
@@ -28,6 +30,8 @@ use uuid::Uuid;
 pub use memory::MemoryDocuments;
 #[cfg(feature = "postgres")]
 pub use postgres::{PostgresDocuments, PostgresDocumentsOptions};
+#[cfg(feature = "sqlite")]
+pub use sqlite::{OpenError, SqliteDocuments, SqliteOptions};
 
 /// The most documents of one page, and the most changes.
 pub const PAGE_MAX: usize = 1000;
