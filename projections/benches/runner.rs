@@ -179,7 +179,10 @@ async fn compare(
     }
     tell(&format!("{what} projection"), &mut ours);
     tell(&format!("{what} plain upsert"), &mut plains);
-    println!("{what}: the projection is at {:.2} of the plain upsert", ours[rounds / 2] / plains[rounds / 2]);
+    println!(
+        "{what}: the projection is at {:.2} of the plain upsert",
+        ours[rounds / 2] / plains[rounds / 2]
+    );
     println!("{what}: at most {} MB of memory", memory_max() / 1024);
 }
 
@@ -216,7 +219,11 @@ async fn main() {
         let settings = json!({"kind": "latest_by", "all": true, "key": "stream"});
         let took = project(&log, &documents, "latest", settings).await;
         let head = log.head().await.expect("the log answers").position.get();
-        println!("{:.0} events/s, at most {} MB", head as f64 / took.as_secs_f64(), memory_max() / 1024);
+        println!(
+            "{:.0} events/s, at most {} MB",
+            head as f64 / took.as_secs_f64(),
+            memory_max() / 1024
+        );
         return;
     }
     let folder = tempfile::tempdir_in(folder()).expect("a folder");
