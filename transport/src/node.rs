@@ -13,6 +13,7 @@ use tidewire_eventstore::{
     ConsumerError, ConsumerStore, EventStore, GlobalPosition, Page, Read, ReadError, ReadStart,
     RecordedEvent, Revision, Target,
 };
+use tidewire_projections::{Projections, StoreError, query::QueryError, query::QueryPage};
 use tidewire_projections::{
     Projections, StoreError,
     query::{QueryError, QueryPage},
