@@ -86,7 +86,7 @@ pub use memory::MemoryStore;
 #[cfg(feature = "store")]
 pub use removal::{EventRef, Removal, Removals, RemoveError, Removed};
 #[cfg(feature = "sqlite")]
-pub use sqlite::{OpenError, SqliteOptions, SqliteRole, SqliteStore};
+pub use sqlite::{OpenError, SqliteOptions, SqliteRole, SqliteStore, WriteTurn, WriteTurns};
 #[cfg(feature = "store")]
 pub use stats::{HistogramStats, StoreStats};
 #[cfg(feature = "store")]

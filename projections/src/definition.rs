@@ -1,7 +1,7 @@
 //! [`Definition`]: what a projection is called, which events it wants, and what its documents can
 //! be asked for.
 
-use tidewire_eventstore::{EventType, ProjectionName, Target};
+use tidewire_eventstore::{EventType, ProjectionName, RecordedEvent, Target};
 use tidewire_protocol::query::FieldPath;
 
 /// The most fields that a projection's documents can be asked for.
@@ -40,6 +40,14 @@ pub struct Index {
 }
 
 impl Definition {
+    /// Whether the projection is given `event`: it belongs to the target and has one of the types,
+    /// and it was not removed.
+    pub fn wants(&self, event: &RecordedEvent) -> bool {
+        !event.is_removed()
+            && (self.types.is_empty() || self.types.contains(&event.event_type))
+            && self.target.includes(&event.stream)
+    }
+
     /// Whether a condition may name `field`.
     pub fn knows(&self, field: &FieldPath) -> bool {
         self.fields.contains(field) || self.indexes.iter().any(|index| index.fields.contains(field))

@@ -10,6 +10,14 @@
 //! - A deleted document stays as a tombstone until it is swept, so that whoever comes back learns
 //!   of it. [`ChangePage::complete`] tells whether it was swept too soon for them.
 
+mod check;
+mod memory;
+#[cfg(feature = "postgres")]
+mod postgres;
+mod range;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
@@ -19,6 +27,12 @@ use tidewire_eventstore::{
 use tidewire_protocol::query::{OrderDirection, SortKey};
 use uuid::Uuid;
 
+pub use memory::MemoryDocuments;
+#[cfg(feature = "postgres")]
+pub use postgres::{PostgresDocuments, PostgresDocumentsOptions};
+#[cfg(feature = "sqlite")]
+pub use sqlite::{SqliteDocuments, SqliteDocumentsOptions, SqliteOpenError};
+
 /// The most documents of one page, and the most changes.
 pub const PAGE_MAX: usize = 1000;
 
@@ -27,6 +41,15 @@ pub const COMMIT_WRITES_MAX: usize = 20_000;
 
 /// The longest content of a document, in bytes.
 pub const DOCUMENT_BYTES_MAX: usize = 256 << 10;
+
+/// A page ends early once its documents have so many bytes: as many as a page of the log.
+pub const PAGE_BYTES_MAX: usize = 8 << 20;
+
+/// The most bytes that are kept of a node's name.
+pub const NODE_BYTES_MAX: usize = 200;
+
+/// The most bytes that are kept of why a generation stopped, or an event was parked.
+pub const REASON_BYTES_MAX: usize = 1000;
 
 /// Where documents are kept.
 pub trait DocumentStore: Send + Sync + 'static {
@@ -57,11 +80,12 @@ pub trait DocumentStore: Send + Sync + 'static {
     fn statuses(&self) -> BoxFuture<'_, Result<Vec<Status>, StoreError>>;
 
     /// Becomes the one that writes a projection, for as long as `lease`, where nobody else is:
-    /// raises its fence. `None` while another owner's lease runs. Time is the database's.
+    /// raises its fence, to a number that no claim of any projection had before. `None` while
+    /// another owner's lease runs. Time is the database's.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Unavailable`].
+    /// [`StoreError::Unknown`] where there is no such projection.
     fn claim(
         &self,
         name: &ProjectionName,
@@ -69,14 +93,17 @@ pub trait DocumentStore: Send + Sync + 'static {
         lease: Duration,
     ) -> BoxFuture<'_, Result<Option<Fence>, StoreError>>;
 
-    /// Keeps a lease from running out.
+    /// Keeps a lease from running out. One that has run out begins again, as long as nobody else
+    /// has claimed the projection.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Fenced`] where somebody else has claimed the projection since.
+    /// [`StoreError::Fenced`] where somebody else has claimed the projection since, or it was
+    /// released or forgotten; so everywhere that takes a [`Held`].
     fn renew(&self, held: &Held, lease: Duration) -> BoxFuture<'_, Result<(), StoreError>>;
 
-    /// Lets go of a projection, so that the next one need not wait. Nothing where the fence is old.
+    /// Lets go of a projection, so that the next one need not wait; what still comes with this
+    /// fence is refused. Nothing where the fence is old.
     ///
     /// # Errors
     ///
@@ -102,6 +129,14 @@ pub trait DocumentStore: Send + Sync + 'static {
     ///
     /// [`StoreError::Fenced`]; [`StoreError::Conflict`] where it is not the one being built.
     fn swap(&self, held: &Held, generation: Generation) -> BoxFuture<'_, Result<bool, StoreError>>;
+
+    /// Retires the generation that is being built; the active one stays.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Fenced`]; [`StoreError::Conflict`] where it is not the one being built.
+    fn give_up(&self, held: &Held, generation: Generation)
+    -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// Asks whoever owns the projection to do something ([`Status::wish`]); from any node, under
     /// no fence.
@@ -135,8 +170,9 @@ pub trait DocumentStore: Send + Sync + 'static {
     /// # Errors
     ///
     /// [`StoreError::Fenced`] where somebody else has claimed the projection; [`StoreError::Conflict`]
-    /// where the checkpoint is not at [`Commit::expected`]; [`StoreError::Sql`] where a statement
-    /// of a SQL projection failed.
+    /// where the checkpoint is not at [`Commit::expected`], or the generation is neither active nor
+    /// being built; [`StoreError::Refused`] where the commit is not what [`Commit`] says;
+    /// [`StoreError::Sql`] where a statement of a SQL projection failed.
     fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// The documents of these keys, at most [`COMMIT_WRITES_MAX`]; those that there are, in any
@@ -177,8 +213,9 @@ pub trait DocumentStore: Send + Sync + 'static {
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Parked>, StoreError>>;
 
-    /// Deletes retired generations and tombstones beyond the newest `tombstones_kept` of each
-    /// active generation, at most about `limit` rows at once. Whether there is more to do.
+    /// Deletes retired generations of the projection and of forgotten ones, and tombstones beyond
+    /// the newest `tombstones_kept` of its active generation; at most about `limit` rows at once.
+    /// Whether there is more to do.
     ///
     /// # Errors
     ///
@@ -207,7 +244,7 @@ pub trait DocumentStore: Send + Sync + 'static {
 pub struct Owner {
     /// Made anew by each process.
     pub id: Uuid,
-    /// The node's name, for people: at most 200 bytes are kept.
+    /// The node's name, for people: at most [`NODE_BYTES_MAX`] are kept.
     pub node: Arc<str>,
 }
 
@@ -247,7 +284,8 @@ pub struct Status {
     pub active: GenerationStatus,
     /// What is being built beside it.
     pub building: Option<GenerationStatus>,
-    /// Which node writes it, and until when its lease runs; none: nobody does.
+    /// Which node writes it, and until when its lease runs; none: nobody does, or the lease has run
+    /// out.
     pub owner: Option<(Arc<str>, Timestamp)>,
     /// The fence of the last claim.
     pub fence: Fence,
@@ -270,6 +308,8 @@ pub struct GenerationStatus {
     pub parked: u64,
     /// Why it goes no further, if it does not.
     pub stopped: Option<Stopped>,
+    /// Whatever was deleted after here is still told by [`DocumentStore::changes`].
+    pub changes_from: GlobalPosition,
 }
 
 /// Why a generation goes no further.
@@ -277,7 +317,7 @@ pub struct GenerationStatus {
 pub struct Stopped {
     /// The event it stopped at, none where it is not about one event.
     pub position: Option<GlobalPosition>,
-    /// Why, for people: at most 1000 bytes are kept.
+    /// Why, for people: at most [`REASON_BYTES_MAX`] are kept.
     pub reason: String,
 }
 
@@ -286,7 +326,7 @@ pub struct Stopped {
 pub struct Parked {
     /// Its position.
     pub position: GlobalPosition,
-    /// Why, for people: at most 1000 bytes are kept.
+    /// Why, for people: at most [`REASON_BYTES_MAX`] are kept.
     pub reason: String,
 }
 
@@ -314,7 +354,8 @@ pub struct Commit {
 pub struct Write {
     /// Names it.
     pub key: DocumentKey,
-    /// The position of the event that changed it last.
+    /// The position of the event that changed it last: after [`Commit::expected`], not after
+    /// [`Commit::position`].
     pub position: GlobalPosition,
     /// JSON text of an object, at most [`DOCUMENT_BYTES_MAX`]; none: it is deleted.
     pub data: Option<Bytes>,
@@ -402,7 +443,8 @@ pub struct ChangesRead {
     pub generation: Generation,
     /// Changes after this position.
     pub after: GlobalPosition,
-    /// At most about this many, 1 to [`PAGE_MAX`]; all changes of one position stand in one page.
+    /// At most about this many, 1 to [`PAGE_MAX`]; cut to that range. All changes of one position
+    /// stand in one page.
     pub limit: usize,
 }
 
@@ -416,7 +458,8 @@ pub struct ChangePage {
     pub checkpoint: GlobalPosition,
     /// By position: each document that changed, as it is now; no content: deleted.
     pub changes: Vec<(DocumentKey, GlobalPosition, Option<Bytes>)>,
-    /// Whether there are more changes than these.
+    /// Whether there are more changes than these: the page was cut at its limit, or because it grew
+    /// large.
     pub more: bool,
     /// `false` where documents deleted after [`ChangesRead::after`] may have been swept: the
     /// changes do not tell everything.

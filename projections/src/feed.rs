@@ -52,9 +52,12 @@ pub enum Before {
     Document(Content),
 }
 
-/// The content of a document: its text, and its value once somebody asks.
+/// The content of a document: its text, and its value once somebody asks. Clones share both.
+#[derive(Debug, Clone)]
+pub struct Content(Arc<Inner>);
+
 #[derive(Debug)]
-pub struct Content {
+struct Inner {
     text: Bytes,
     value: OnceLock<Value>,
 }
@@ -62,21 +65,36 @@ pub struct Content {
 impl Content {
     /// Takes JSON text of an object.
     pub fn new(text: Bytes) -> Self {
-        Self { text, value: OnceLock::new() }
+        Self(Arc::new(Inner { text, value: OnceLock::new() }))
     }
 
     /// Takes a text and the value that it stands for.
     pub fn with_value(text: Bytes, value: Value) -> Self {
-        Self { text, value: OnceLock::from(value) }
+        Self(Arc::new(Inner { text, value: OnceLock::from(value) }))
     }
 
     /// The text.
     pub fn text(&self) -> &Bytes {
-        &self.text
+        &self.0.text
     }
 
     /// The value; parsed once. Null where the text is no JSON, which a store never gives.
     pub fn value(&self) -> &Value {
-        self.value.get_or_init(|| serde_json::from_slice(&self.text).unwrap_or(Value::Null))
+        self.0.value.get_or_init(|| serde_json::from_slice(&self.0.text).unwrap_or(Value::Null))
+    }
+
+    /// The value to change. It is moved out where nobody else has this content: then the next one
+    /// who asks parses it again, unless it is given back by [`Self::give_back`].
+    pub(crate) fn take_value(&mut self) -> Value {
+        if let Some(value) = Arc::get_mut(&mut self.0).and_then(|inner| inner.value.take()) {
+            return value;
+        }
+        self.value().clone()
+    }
+
+    /// Puts a value back that [`Self::take_value`] moved out, unchanged.
+    pub(crate) fn give_back(&self, value: Value) {
+        // Somebody may have asked in between: then it is there already, and the same.
+        let _ = self.0.value.set(value);
     }
 }

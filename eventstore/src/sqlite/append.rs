@@ -9,10 +9,8 @@ use sqlx::{
     AssertSqlSafe, Connection as _, Row as _, SqliteConnection, sqlite::SqliteConnectOptions,
 };
 
-use tokio::sync::Semaphore;
-
 use super::{
-    commands,
+    WriteTurns, commands,
     error::{away, commit_error},
 };
 use crate::{
@@ -33,8 +31,7 @@ pub(super) const FORGET_ROWS_MAX: i64 = 1000;
 pub(super) struct SqliteBackend {
     connect: SqliteConnectOptions,
     connection: Option<SqliteConnection>,
-    /// Whose turn it is to write, of all in this process.
-    turn: Arc<Semaphore>,
+    turns: WriteTurns,
     inserts: [Arc<str>; CHUNK_ROWS.len()],
 }
 
@@ -42,10 +39,10 @@ impl SqliteBackend {
     pub(super) fn new(
         connection: SqliteConnection,
         connect: SqliteConnectOptions,
-        turn: Arc<Semaphore>,
+        turns: WriteTurns,
     ) -> Self {
         let inserts = CHUNK_ROWS.map(insert_events);
-        Self { connect, connection: Some(connection), turn, inserts }
+        Self { connect, connection: Some(connection), turns, inserts }
     }
 
     async fn write(
@@ -84,7 +81,7 @@ impl Backend for SqliteBackend {
         let Some(connection) = &mut self.connection else {
             return Err(CommitError::Away(Away("not connected".into())));
         };
-        let turn = self.turn.acquire().await.expect("the turns are never closed");
+        let turn = self.turns.take().await;
         let result = Self::write(connection, &self.inserts, group).await;
         drop(turn);
         if let Err(CommitError::Unknown(_) | CommitError::Away(_)) = &result {

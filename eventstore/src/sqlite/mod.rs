@@ -11,6 +11,7 @@ mod error;
 mod migrate;
 mod read;
 mod retention;
+mod turns;
 
 use std::{
     fs::{File, TryLockError},
@@ -24,7 +25,6 @@ use sqlx::{
     Connection as _, SqliteConnection,
     sqlite::{SqliteConnectOptions, SqliteSynchronous},
 };
-use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use self::consumers::SqliteConsumers;
@@ -36,6 +36,7 @@ use crate::{
 };
 
 pub use error::OpenError;
+pub use turns::{WriteTurn, WriteTurns};
 
 /// How a [`SqliteStore`] is opened.
 #[derive(Debug, Clone)]
@@ -91,8 +92,7 @@ pub struct SqliteStore {
     reader: read::Reader,
     consumers: Arc<SqliteConsumers>,
     connect: SqliteConnectOptions,
-    /// Whose turn it is to write, of all in this process.
-    turn: Arc<Semaphore>,
+    turns: WriteTurns,
     /// Held by the process that serves the file, until the store is closed.
     serve_lock: Mutex<Option<File>>,
 }
@@ -123,13 +123,13 @@ impl SqliteStore {
         let mut connection = migrate::open(&connect, &path, options.busy_timeout).await?;
         migrate::run(&mut connection, &path).await?;
         let reader = read::Reader::new(&connect, options.readers_max);
-        let turn = Arc::new(Semaphore::new(1));
+        let turns = WriteTurns::of(&path);
         let consumers =
-            Arc::new(SqliteConsumers::new(&connect, options.limits.clone(), Arc::clone(&turn)));
-        let backend = append::SqliteBackend::new(connection, connect.clone(), Arc::clone(&turn));
+            Arc::new(SqliteConsumers::new(&connect, options.limits.clone(), turns.clone()));
+        let backend = append::SqliteBackend::new(connection, connect.clone(), turns.clone());
         let writer = Writer::start(backend, options.limits);
         let serve_lock = Mutex::new(serve_lock);
-        Ok(Self { path, writer, reader, consumers, connect, turn, serve_lock })
+        Ok(Self { path, writer, reader, consumers, connect, turns, serve_lock })
     }
 
     /// The file that holds the log.
@@ -193,7 +193,7 @@ impl EventStore for SqliteStore {
 
     fn remove(&self, removal: Removal) -> BoxFuture<'_, Result<Removed, RemoveError>> {
         Box::pin(async move {
-            let removed = retention::remove(&self.connect, &self.turn, removal).await?;
+            let removed = retention::remove(&self.connect, &self.turns, removal).await?;
             if let Some(erasure) = removed.erasure {
                 self.writer.hint(erasure.position);
             }

@@ -6,12 +6,10 @@
 use std::time::Duration;
 
 use sqlx::{Connection as _, Row as _, SqliteConnection, sqlite::SqliteConnectOptions};
-use tokio::{
-    sync::Semaphore,
-    time::{Instant, sleep},
-};
+use tokio::time::{Instant, sleep};
 
 use super::{
+    WriteTurns,
     append::{number, unsigned},
     error::read_error,
 };
@@ -32,32 +30,32 @@ enum Source<'a> {
     Category(&'a Category, i64, i64),
 }
 
-/// Removes, or erases. `turn` is whose turn it is to write, of all in this process: each batch waits
-/// for its own.
+/// Removes, or erases. Each batch waits for a turn of its own.
 pub(super) async fn remove(
     connect: &SqliteConnectOptions,
-    turn: &Semaphore,
+    turns: &WriteTurns,
     removal: Removal,
 ) -> Result<Removed, RemoveError> {
     let connect = connect.clone().create_if_missing(false);
     let mut connection = SqliteConnection::connect_with(&connect).await.map_err(failed)?;
     let (up_to, ever) = (number(NUMBER_MAX), i64::MAX);
     let removed = match &removal {
-        Removal::Erase(event) => erase(&mut connection, turn, event).await,
+        Removal::Erase(event) => erase(&mut connection, turns, event).await,
         Removal::Delete { stream } => {
-            in_batches(&mut connection, turn, Source::Stream(stream, up_to)).await
+            in_batches(&mut connection, turns, Source::Stream(stream, up_to)).await
         }
         Removal::Truncate { stream, before } => {
-            in_batches(&mut connection, turn, Source::Stream(stream, number(before.get()))).await
+            in_batches(&mut connection, turns, Source::Stream(stream, number(before.get()))).await
         }
         Removal::Older { category, than } => {
             let source = Source::Category(category, up_to, older_than(*than).as_micros());
-            in_batches(&mut connection, turn, source).await
+            in_batches(&mut connection, turns, source).await
         }
         Removal::Beyond { category, bytes } => {
             match first_beyond(&mut connection, category, *bytes).await.map_err(failed)? {
                 Some(up_to) => {
-                    in_batches(&mut connection, turn, Source::Category(category, up_to, ever)).await
+                    in_batches(&mut connection, turns, Source::Category(category, up_to, ever))
+                        .await
                 }
                 None => Ok(Removed::default()),
             }
@@ -70,13 +68,13 @@ pub(super) async fn remove(
 
 async fn in_batches(
     connection: &mut SqliteConnection,
-    turn: &Semaphore,
+    turns: &WriteTurns,
     source: Source<'_>,
 ) -> Result<Removed, RemoveError> {
     let mut removed = Removed::default();
     loop {
         let began = Instant::now();
-        let mine = turn.acquire().await.expect("the turns are never closed");
+        let mine = turns.take().await;
         let batch = remove_batch(connection, &source).await.map_err(failed)?;
         drop(mine);
         removed.add(batch);
@@ -176,10 +174,10 @@ async fn first_beyond(
 
 async fn erase(
     connection: &mut SqliteConnection,
-    turn: &Semaphore,
+    turns: &WriteTurns,
     event: &EventRef,
 ) -> Result<Removed, RemoveError> {
-    let _mine = turn.acquire().await.expect("the turns are never closed");
+    let _mine = turns.take().await;
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
     let position = match event {
         EventRef::Position(position) => number(position.get()),

@@ -15,19 +15,17 @@ use std::{
     time::Duration,
 };
 
+use super::{WriteTurn, WriteTurns, error::read_error};
+use crate::{
+    BoxFuture, Claim, Claimed, ConsumerError, ConsumerInfo, ConsumerName, ConsumerStore,
+    GlobalPosition, Holding, Kept, Limits, MemberId, ParkedPage, Positions, ReadError, Save,
+    consumer::{kept::Doubt, text::Unreadable},
+};
 use serde::Serialize;
 use sqlx::{
     Connection, SqliteConnection, SqlitePool,
     pool::PoolConnection,
     sqlite::{SqliteConnectOptions, SqlitePoolOptions},
-};
-use tokio::sync::{Semaphore, SemaphorePermit};
-
-use super::error::read_error;
-use crate::{
-    BoxFuture, Claim, Claimed, ConsumerError, ConsumerInfo, ConsumerName, ConsumerStore,
-    GlobalPosition, Holding, Kept, Limits, MemberId, ParkedPage, Positions, ReadError, Save,
-    consumer::{kept::Doubt, text::Unreadable},
 };
 
 /// How long a claim or a question waits for those before it.
@@ -37,8 +35,7 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct SqliteConsumers {
     limits: Limits,
-    /// Whose turn it is to write.
-    turn: Arc<Semaphore>,
+    turns: WriteTurns,
     /// For claims, and for what people change.
     claims: SqlitePool,
     /// For saves and leases.
@@ -95,7 +92,7 @@ impl From<Failure> for ReadError {
 /// A transaction that holds the write lock, and the turn that it was begun in.
 struct Writing<'a> {
     transaction: sqlx::Transaction<'a, sqlx::Sqlite>,
-    _turn: SemaphorePermit<'a>,
+    _turn: WriteTurn<'a>,
 }
 
 impl Writing<'_> {
@@ -109,11 +106,7 @@ impl Writing<'_> {
 }
 
 impl SqliteConsumers {
-    pub(super) fn new(
-        connect: &SqliteConnectOptions,
-        limits: Limits,
-        turn: Arc<Semaphore>,
-    ) -> Self {
+    pub(super) fn new(connect: &SqliteConnectOptions, limits: Limits, turns: WriteTurns) -> Self {
         let pool = |connect: SqliteConnectOptions| {
             SqlitePoolOptions::new()
                 .max_connections(1)
@@ -125,7 +118,7 @@ impl SqliteConsumers {
         let connect = connect.clone().create_if_missing(false);
         Self {
             limits,
-            turn,
+            turns,
             claims: pool(connect.clone()),
             progress: pool(connect.clone()),
             reads: pool(connect.read_only(true)),
@@ -144,7 +137,7 @@ impl SqliteConsumers {
         &'a self,
         connection: &'a mut PoolConnection<sqlx::Sqlite>,
     ) -> Result<Writing<'a>, Failure> {
-        let turn = self.turn.acquire().await.expect("the turns are never closed");
+        let turn = self.turns.take().await;
         let transaction = connection.begin_with("BEGIN IMMEDIATE").await;
         Ok(Writing { transaction: transaction?, _turn: turn })
     }
