@@ -55,7 +55,7 @@ pub(crate) fn request<I: Serialize + ?Sized>(
 ) -> Result<CommandRequest, CommandError> {
     let wrong = |what| move |reason| CommandError::Name { what, reason };
     Ok(CommandRequest {
-        name: CommandName::new(name).map_err(wrong("name"))?,
+        name: CommandName::recorded(name).map_err(wrong("name"))?,
         data: Bytes::from(serde_json::to_vec(input).map_err(CommandError::Input)?),
         key: Some(CommandKey::new(key).map_err(wrong("key"))?),
     })
