@@ -10,10 +10,10 @@ import { uuidv7 } from './uuid.js';
 import type { ClientMessage, ErrorMessage, ServerMessage } from './wire.js';
 
 /** A request's fields; its id is made here. */
-export type Request = ClientMessage extends infer M ? (M extends { readonly type: 'append' | 'command' } ? Omit<M, 'id'> : never) : never;
+export type Request = ClientMessage extends infer M ? (M extends { readonly type: 'append' | 'command' | 'fetch' } ? Omit<M, 'id'> : never) : never;
 
 /** What answers a request. */
-export type Answer = Extract<ServerMessage, { type: 'appended' | 'result' }>;
+export type Answer = Extract<ServerMessage, { type: 'appended' | 'result' | 'page' }>;
 
 /** Sends requests. Those of one `lane` go one after the other. */
 type Sender = (lane: string | undefined, request: Request, timeout?: number) => Promise<Answer>;
@@ -53,7 +53,8 @@ const createSender = ({ link, getSnapshot, subscribe, onMessage }: Client): Send
   };
   const refused = (id: string, entry: Waiting, { code, message, retryable, retry_after_ms, details }: ErrorMessage): void => {
     entry.refusal = new TidewireError(code, message, retryable, details);
-    if (!retryable) return fail(id, entry.refusal);
+    // Who sets a time to wait does not want it twice.
+    if (!retryable || code === 'wait_timeout') return fail(id, entry.refusal);
     setTimeout(() => {
       entry.sent = false;
       flush();

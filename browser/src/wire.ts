@@ -9,6 +9,72 @@ export type Json = null | boolean | number | string | readonly Json[] | { readon
 /** What a subscription can follow. */
 export type Target = { readonly stream: string } | { readonly category: string } | { readonly all: true };
 
+/** What fields are compared with. */
+export type Scalar = null | boolean | number | string;
+
+/** A condition over the fields of documents; `sender.name` looks inside. The server evaluates it. */
+export type Condition =
+  | { readonly and: readonly Condition[] }
+  | { readonly or: readonly Condition[] }
+  | { readonly not: Condition }
+  | { readonly eq: readonly [field: string, value: Scalar] }
+  | { readonly in: readonly [field: string, values: readonly Scalar[]] }
+  | { readonly lt: readonly [field: string, value: number | string] }
+  | { readonly lte: readonly [field: string, value: number | string] }
+  | { readonly gt: readonly [field: string, value: number | string] }
+  | { readonly gte: readonly [field: string, value: number | string] }
+  | { readonly prefix: readonly [field: string, text: string] }
+  | { readonly exists: string };
+
+/** An order of documents: by a field, or by the key. Default: ascending. */
+export interface Order {
+  readonly by?: string;
+  readonly direction?: 'ascending' | 'descending';
+}
+
+/** Which documents of a projection. */
+export interface Query {
+  /** Only the document of this key. */
+  readonly key?: string;
+  /** Only documents that meet this. */
+  readonly where?: Condition;
+  readonly order?: Order;
+  /** Only the first so many, in the order. */
+  readonly limit?: number;
+}
+
+/** A query of one projection, as it is on the wire. */
+export type ProjectionQuery = { readonly projection: string } & Query;
+
+/** A document and its key. */
+export interface Keyed<D = Json> {
+  readonly key: string;
+  readonly document: D;
+}
+
+/** What has become of one document; a patch is a JSON merge patch (RFC 7396). */
+export type Change<D = Json> =
+  | ({ readonly op: 'put' } & Keyed<D>)
+  | { readonly op: 'patch'; readonly key: string; readonly patch: Json }
+  | { readonly op: 'delete'; readonly key: string };
+
+/** How events are gathered: one summary of so many milliseconds, or of so many events. */
+export type Batch = { readonly summary_ms: number } | { readonly summary_events: number };
+
+/** What happened in a stretch of the log. */
+export interface Summarized {
+  /** It counts what came after this … */
+  readonly after: number;
+  /** … up to here. */
+  readonly position: number;
+  /** How many events of each type. */
+  readonly counts: { readonly [type: string]: number };
+  readonly count: number;
+  /** When the first and the last of them were recorded. */
+  readonly from?: string;
+  readonly to?: string;
+}
+
 /** Where a subscription begins: after a position, at the first retained event, or with what is new. */
 export type After = number | 'start' | 'end';
 
@@ -68,8 +134,11 @@ export type Consumer = string | { readonly group: string };
 
 export interface Subscribe {
   readonly sub: number;
-  readonly to: Target;
+  readonly to: Target | ProjectionQuery;
   readonly after?: After | undefined;
+  /** Of a projection: what the documents are from that `after` is about. */
+  readonly generation?: number | undefined;
+  readonly batch?: Batch | undefined;
   readonly epoch?: string | undefined;
   readonly filter?: Filter | undefined;
   readonly ack?: 'none' | 'each' | undefined;
@@ -105,6 +174,15 @@ export type ClientMessage =
       readonly reason?: string | undefined;
     }
   | { readonly type: 'command'; readonly id: string; readonly name: string; readonly data: unknown; readonly key?: string }
+  | {
+      readonly type: 'fetch';
+      readonly id: string;
+      readonly from: ProjectionQuery;
+      readonly limit: number;
+      readonly cursor?: string | undefined;
+      readonly wait?: number | undefined;
+      readonly timeout_ms?: number | undefined;
+    }
   | { readonly type: 'ping'; readonly id: string };
 
 export interface Welcome {
@@ -131,7 +209,16 @@ export interface ErrorMessage {
 
 /** What a server says about one subscription. */
 export type SubscriptionMessage =
-  | { readonly type: 'subscribed'; readonly sub: number; readonly head: number; readonly after: number; readonly resumed: boolean }
+  | {
+      readonly type: 'subscribed';
+      readonly sub: number;
+      readonly head: number;
+      readonly after: number;
+      readonly resumed: boolean;
+      /** Of a projection, with why it is not resumed. */
+      readonly generation?: number;
+      readonly reset?: QueryReset;
+    }
   | {
       readonly type: 'unsubscribed';
       readonly sub: number;
@@ -143,10 +230,24 @@ export type SubscriptionMessage =
   | { readonly type: 'events'; readonly sub: number; readonly events: readonly RecordedEvent[] }
   | { readonly type: 'retrying'; readonly sub: number; readonly positions: readonly number[] }
   | { readonly type: 'parked'; readonly sub: number; readonly positions: readonly number[]; readonly reason: string }
+  | ({ readonly type: 'summary'; readonly sub: number } & Summarized)
+  | {
+      readonly type: 'state';
+      readonly sub: number;
+      readonly generation: number;
+      readonly position: number;
+      readonly documents: readonly Keyed[];
+      readonly more: boolean;
+      readonly reset?: QueryReset;
+    }
+  | { readonly type: 'changes'; readonly sub: number; readonly position: number; readonly changes: readonly Change[]; readonly more?: boolean }
   | { readonly type: 'live' | 'behind'; readonly sub: number; readonly position: number; readonly lag?: number };
 
 /** Why a position is worth nothing any more: another log, events gone, or never reached. */
 export type ResetReason = 'epoch' | 'truncated' | 'ahead';
+
+/** Why documents are told anew: the projection was rebuilt, its changes are no longer kept, another log, never reached, or a window's have moved. */
+export type QueryReset = 'generation' | 'truncated' | 'epoch' | 'ahead' | 'window';
 
 export type ServerMessage =
   | Welcome
@@ -154,6 +255,15 @@ export type ServerMessage =
   | SubscriptionMessage
   | ({ readonly type: 'appended'; readonly id: string } & Appended)
   | { readonly type: 'result'; readonly id: string; readonly data: Json; readonly position?: number }
+  | {
+      readonly type: 'page';
+      readonly id: string;
+      readonly documents: readonly Keyed[];
+      readonly more: boolean;
+      readonly next?: string;
+      readonly position: number;
+      readonly generation: number;
+    }
   | { readonly type: 'pong'; readonly id: string }
   | { readonly type: 'heartbeat'; readonly head: number; readonly positions: { readonly [sub: string]: number } }
   | {

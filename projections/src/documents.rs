@@ -12,6 +12,8 @@
 
 mod check;
 mod memory;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod range;
 #[cfg(feature = "sqlite")]
 mod sqlite;
@@ -26,8 +28,10 @@ use tidewire_protocol::query::{OrderDirection, SortKey};
 use uuid::Uuid;
 
 pub use memory::MemoryDocuments;
+#[cfg(feature = "postgres")]
+pub use postgres::{PostgresDocuments, PostgresDocumentsOptions};
 #[cfg(feature = "sqlite")]
-pub use sqlite::{OpenError, SqliteDocuments, SqliteOptions};
+pub use sqlite::{SqliteDocuments, SqliteDocumentsOptions, SqliteOpenError};
 
 /// The most documents of one page, and the most changes.
 pub const PAGE_MAX: usize = 1000;

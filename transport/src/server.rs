@@ -347,7 +347,7 @@ impl Tidewire {
     }
 
     /// `/ws`, `/streams/{stream}`, `/commands/{name}`, `/events`, `/events/{position}`,
-    /// `/categories/{category}/retention`, `/healthz`, `/readyz`, `/metrics` and `/sessions`,
+    /// `/categories/{category}/retention`, `/projections/{name}`, `/healthz`, `/readyz`, `/metrics` and `/sessions`,
     /// below no prefix. What an application registers after it, it does not see: register it last,
     /// or put it below a prefix, as in `web::scope("/log").service(tidewire.scope())`.
     pub fn scope(&self) -> Scope {
@@ -484,7 +484,7 @@ mod tests {
             arbiter.join().expect("it does not panic");
             eventually("it is let go", || node.dispatchers().is_empty()).await;
             eventually("its counts are taken over", || node.metrics.workers_living() == 0).await;
-            let text = node.metrics.render(0).expect("metrics");
+            let text = node.metrics.render(0, Vec::new()).expect("metrics");
             let counted = format!("tidewire_frames_sent_total {}\n", 7 * ended);
             assert!(text.contains(&counted), "no {counted:?} in\n{text}");
         }

@@ -3,5 +3,7 @@
  */
 export { createFakeServer, type FakeServer } from './fake_server.js';
 export type { FakeConsumer } from './consumers.js';
-export { createFakeLog, Refusal, type CommandHandler, type FakeLog, type FakeSession } from './log.js';
+export { createFakeLog, type CommandHandler, type FakeLog, type FakeSession } from './log.js';
+export type { FakeDocuments, FakeProjection, Project } from './projections.js';
+export { Refusal } from './refusal.js';
 export { spyOn, type Seen } from './spy.js';

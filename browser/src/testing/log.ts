@@ -6,8 +6,12 @@
  */
 import { uuidv7 } from '../uuid.js';
 import { ERASED } from '../erasable.js';
-import type { ClientMessage, Expected, Filter, Json, NewEvent, RecordedEvent, ServerMessage, Subscribe, Target } from '../wire.js';
+import type { ClientMessage, Expected, Filter, Json, NewEvent, RecordedEvent, ProjectionQuery, ServerMessage, Subscribe, Target } from '../wire.js';
+import { edit, EDIT, projectCollection } from './collections.js';
 import { createConsumers, type FakeConsumer, type FakeFeed } from './consumers.js';
+import { createProjections, type FakeProjection, type FakeWatch, type Project } from './projections.js';
+import { Refusal } from './refusal.js';
+import { createSummaries, type FakeSummaries } from './summaries.js';
 
 /** A log that sessions share. */
 export interface FakeLog {
@@ -26,6 +30,10 @@ export interface FakeLog {
   consumer(name: string): FakeConsumer | undefined;
   /** Gives parked events to their consumer again. */
   replay(consumer: string, positions: readonly number[]): void;
+  /** Registers a projection: documents that `project` makes of the events. */
+  projection(name: string, project: Project): FakeProjection;
+  /** Registers a collection: documents that clients edit, as events of the category of that name. */
+  collection(name: string): FakeProjection;
   /** Registers who handles a command; what it throws is the refusal. Once a key was answered its handler does not run again. */
   command(name: string, handler: CommandHandler): void;
   /** Begins a session whose messages go to `send`. */
@@ -61,16 +69,13 @@ const allows = (filter: Filter, event: RecordedEvent): boolean => {
   return false;
 };
 
-/** A refusal with its wire code, for what a command's handler throws. */
-export class Refusal extends Error {
-  constructor(
-    readonly code: string,
-    readonly details?: Json,
-    readonly retryable = false,
-  ) {
-    super(code);
-  }
+/** What a command's result says. */
+interface Result {
+  readonly data: Json;
+  readonly position?: number;
 }
+
+const isQuery = (request: Subscribe): request is Subscribe & { readonly to: ProjectionQuery } => 'projection' in request.to;
 
 /** Makes an empty log. */
 export function createFakeLog(): FakeLog {
@@ -81,7 +86,7 @@ export function createFakeLog(): FakeLog {
   let recorded = new Map<string, { position: number; revision: number }>();
   const sessions = new Set<{ advance(): void }>();
   const handlers = new Map<string, CommandHandler>();
-  const results = new Map<string, Json>();
+  const results = new Map<string, Result>();
   let consumers = createConsumers();
   const head = (): number => first - 1 + events.length;
 
@@ -117,6 +122,7 @@ export function createFakeLog(): FakeLog {
       revisions.set(stream, revision);
       const result = { position: head(), revision };
       recorded.set(`${stream} ${key}`, result);
+      projections.proceed();
       for (const session of sessions) session.advance();
       return result;
     },
@@ -131,6 +137,7 @@ export function createFakeLog(): FakeLog {
       revisions = new Map();
       recorded = new Map();
       consumers = createConsumers();
+      projections.restart();
     },
     erase(position) {
       const index = position - first;
@@ -141,9 +148,12 @@ export function createFakeLog(): FakeLog {
     },
     consumer: (name) => consumers.get(name),
     replay: (name, positions) => consumers.replay(name, positions),
+    projection: (name, project) => projections.add(name, project),
+    collection: (name) => projections.add(name, projectCollection(name)),
     command: (name, handler) => void handlers.set(name, handler),
     session(send) {
-      const subs = new Map<number, { request: Subscribe; sent: number }>();
+      const subs = new Map<number, { request: Subscribe & { readonly to: Target }; sent: number; summaries?: FakeSummaries }>();
+      const watches = new Map<number, FakeWatch>();
       const feeds = new Map<number, FakeFeed>();
       let greeted = false;
       let closed = false;
@@ -153,17 +163,34 @@ export function createFakeLog(): FakeLog {
 
       const advance = (): void => {
         feeds.forEach((feed) => feed.advance());
-        for (const [sub, { request, sent }] of subs) {
+        watches.forEach((watch) => watch.advance());
+        for (const [sub, following] of subs) {
+          const { request, sent, summaries } = following;
           for (let from = sent; from < head(); from += PAGE) {
             const page = events.slice(from - first + 1, from - first + 1 + PAGE).filter((event) => matches(request.to, request.filter, event));
-            if (page.length) send({ type: 'events', sub, events: page });
+            if (summaries) page.forEach(summaries.saw);
+            else if (page.length) send({ type: 'events', sub, events: page });
           }
-          subs.set(sub, { request, sent: head() });
+          following.sent = head();
         }
       };
-      const subscribe = (request: Subscribe): void => {
-        const { sub, after = 'end' } = request;
-        if (subs.has(sub) || feeds.has(sub)) return send({ type: 'error', sub, code: 'sub_in_use', message: 'sub in use', retryable: false });
+      const refuse = (about: { readonly id: string } | { readonly sub: number }, error: unknown): void => {
+        if (!(error instanceof Refusal)) throw error;
+        const { code, details, retryable } = error;
+        tell({ type: 'error', ...about, code, message: code, retryable, ...(details !== undefined && { details }) });
+      };
+      const subscribe = (asked: Subscribe): void => {
+        const { sub, after = 'end' } = asked;
+        if (subs.has(sub) || feeds.has(sub) || watches.has(sub)) return send({ type: 'error', sub, code: 'sub_in_use', message: 'sub in use', retryable: false });
+        if (isQuery(asked)) {
+          try {
+            watches.set(sub, projections.open(asked, tell));
+          } catch (error) {
+            refuse({ sub }, error);
+          }
+          return;
+        }
+        const request = asked as Subscribe & { readonly to: Target };
         const reason =
           typeof after !== 'number'
             ? undefined
@@ -183,7 +210,8 @@ export function createFakeLog(): FakeLog {
           feed.advance();
           return;
         }
-        subs.set(sub, { request, sent: begin });
+        const summaries = request.batch && createSummaries(request.batch, begin, (told) => tell({ type: 'summary', sub, ...told }));
+        subs.set(sub, { request, sent: begin, ...(summaries && { summaries }) });
         send({ type: 'subscribed', sub, head: head(), after: begin, resumed: typeof after === 'number' });
         advance();
         send({ type: 'live', sub, position: head() });
@@ -200,7 +228,9 @@ export function createFakeLog(): FakeLog {
             const { sub } = message;
             const feed = feeds.get(sub);
             feed?.end();
-            if (feed || subs.delete(sub)) send({ type: 'unsubscribed', sub });
+            watches.get(sub)?.end();
+            subs.get(sub)?.summaries?.end();
+            if (feed || watches.delete(sub) || subs.delete(sub)) send({ type: 'unsubscribed', sub });
             else send({ type: 'error', sub, code: 'unknown_sub', message: 'unknown sub', retryable: false });
             return;
           }
@@ -216,15 +246,17 @@ export function createFakeLog(): FakeLog {
           case 'append':
             return attempt(message.id, () => send({ type: 'appended', id: message.id, ...log.append(message.stream, message.events, message.expected) }));
           case 'command':
-            return attempt(message.id, () => send({ type: 'result', id: message.id, data: run(message.name, message.data, message.key) }));
+            return attempt(message.id, () => send({ type: 'result', id: message.id, ...run(message.name, message.data, message.key) }));
+          case 'fetch':
+            return void projections.fetch(message).then(tell, (error: unknown) => refuse({ id: message.id }, error));
         }
       };
-      const run = (name: string, input: unknown, key: string | undefined): Json => {
+      const run = (name: string, input: unknown, key: string | undefined): Result => {
         const before = key === undefined ? undefined : results.get(key);
         if (before !== undefined) return before;
         const handler = handlers.get(name);
-        if (!handler) throw new Refusal('unknown_command');
-        const result = handler(input);
+        if (!handler && name !== EDIT) throw new Refusal('unknown_command');
+        const result = handler ? { data: handler(input) } : edit(editable, input as Json);
         if (key !== undefined) results.set(key, result);
         return result;
       };
@@ -232,9 +264,7 @@ export function createFakeLog(): FakeLog {
         try {
           effect();
         } catch (error) {
-          if (!(error instanceof Refusal)) throw error;
-          const { code, details, retryable } = error;
-          send({ type: 'error', id, code, message: code, retryable, ...(details !== undefined && { details }) });
+          refuse({ id }, error);
         }
       };
       const session = { advance };
@@ -247,8 +277,8 @@ export function createFakeLog(): FakeLog {
         },
         heartbeat() {
           const positions: Record<string, number> = {};
-          for (const [sub, { sent }] of subs) positions[sub] = sent;
-          for (const [sub, feed] of feeds) {
+          for (const [sub, { sent, summaries }] of subs) positions[sub] = summaries ? summaries.scanned(sent) : sent;
+          for (const [sub, feed] of [...feeds, ...watches]) {
             const scanned = feed.scanned();
             if (scanned !== undefined) positions[sub] = scanned;
           }
@@ -258,11 +288,19 @@ export function createFakeLog(): FakeLog {
         close() {
           closed = true;
           feeds.forEach((feed) => feed.end());
+          watches.forEach((watch) => watch.end());
+          subs.forEach(({ summaries }) => summaries?.end());
           consumers.leave(subs);
           sessions.delete(session);
         },
       };
     },
+  };
+  const projections = createProjections(log, () => sessions.forEach((session) => session.advance()));
+  const editable = {
+    revision: (stream: string) => revisions.get(stream),
+    append: (stream: string, type: string, data: Json) => log.append(stream, [{ type, data }]),
+    projection: (name: string) => projections.get(name),
   };
   return log;
 }
