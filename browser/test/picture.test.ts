@@ -1,6 +1,6 @@
 /** The reducer of a live query: message by message. */
 import { describe, expect, test } from 'vitest';
-import { NOTHING, receive, resume, type Known, type QueryInput } from '../src/picture.js';
+import { receive, resume, type Known, type QueryInput } from '../src/picture.js';
 import type { Keyed } from '../src/index.js';
 
 type Doc = { readonly v: number };
@@ -11,7 +11,7 @@ const state = (documents: Keyed[], more = false, generation = 1, reset?: 'genera
 const put = (position: number, key: string, v: number, more?: true): QueryInput => ({ type: 'changes', sub: 1, position, changes: [{ op: 'put', key, document: { v } }], ...(more && { more }) });
 const word = (type: 'live' | 'behind' | 'scanned', position: number): QueryInput => ({ type, sub: 1, position }) as QueryInput;
 
-const after = (messages: readonly QueryInput[], from: Known<Doc> = NOTHING): Known<Doc> => messages.reduce<Known<Doc>>((known, message) => receive(known, message, EPOCH), from);
+const after = (messages: readonly QueryInput[], from: Known<Doc> = { phase: 'loading', documents: new Map() }): Known<Doc> => messages.reduce<Known<Doc>>((known, message) => receive(known, message, {}, EPOCH), from);
 const shown = ({ shown: picture }: Known<Doc>) => picture && Object.fromEntries([...picture.documents].map(([key, { v }]) => [key, v]));
 const LIVE = after([subscribed(), state(docs(['a', 1], ['b', 2])), word('live', 3)]);
 
