@@ -12,7 +12,11 @@
 
 mod check;
 mod memory;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod range;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 
 use std::{sync::Arc, time::Duration};
 
@@ -24,6 +28,10 @@ use tidewire_protocol::query::{OrderDirection, SortKey};
 use uuid::Uuid;
 
 pub use memory::MemoryDocuments;
+#[cfg(feature = "postgres")]
+pub use postgres::{PostgresDocuments, PostgresDocumentsOptions};
+#[cfg(feature = "sqlite")]
+pub use sqlite::{SqliteDocuments, SqliteDocumentsOptions, SqliteOpenError};
 
 /// The most documents of one page, and the most changes.
 pub const PAGE_MAX: usize = 1000;

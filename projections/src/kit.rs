@@ -47,14 +47,14 @@ pub struct Given<'a> {
 
 impl<'a> Given<'a> {
     /// A projection that has seen nothing.
-    pub fn nothing(projection: &'a impl Projection) -> Self {
+    pub fn nothing(projection: &'a dyn Projection) -> Self {
         Self { projection, events: Vec::new() }
     }
 
     /// A projection that has seen these events. Those that it does not want are passed over, as a
     /// runner would.
     pub fn events(
-        projection: &'a impl Projection,
+        projection: &'a dyn Projection,
         events: impl IntoIterator<Item = TestEvent>,
     ) -> Self {
         events.into_iter().fold(Self::nothing(projection), Self::when)

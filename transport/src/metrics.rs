@@ -4,6 +4,7 @@
 //! the hot path next to nothing; a scrape adds them up. Label values are bounded: close codes and
 //! states, never a stream, a session or a user.
 
+mod projections;
 mod worker;
 
 use std::{
@@ -22,6 +23,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 use tidewire_eventstore::EventStore;
+use tidewire_projections::ProjectionStats;
 use tidewire_protocol::CloseCode;
 
 use worker::{LATENCY_BOUNDS, Workers};
@@ -126,9 +128,14 @@ impl Metrics {
     }
 
     /// Everything, in the Prometheus text format (OpenMetrics 1.0).
-    pub(crate) fn render(self: &Arc<Self>, head: u64) -> Result<String, fmt::Error> {
+    pub(crate) fn render(
+        self: &Arc<Self>,
+        head: u64,
+        projections: Vec<ProjectionStats>,
+    ) -> Result<String, fmt::Error> {
         let mut registry = Registry::default();
-        registry.register_collector(Box::new(Scrape { metrics: self.clone(), head }));
+        let scrape = Scrape { metrics: self.clone(), head, projections };
+        registry.register_collector(Box::new(scrape));
         let mut out = String::with_capacity(8 << 10);
         text::encode(&mut out, &registry)?;
         Ok(out)
@@ -139,6 +146,7 @@ impl Metrics {
 struct Scrape {
     metrics: Arc<Metrics>,
     head: u64,
+    projections: Vec<ProjectionStats>,
 }
 
 impl Collector for Scrape {
@@ -428,7 +436,7 @@ impl Collector for Scrape {
             to.encode_descriptor(name, help, unit.as_ref(), MetricType::Histogram)?
                 .encode_histogram::<NoLabelSet>(sum, histogram.count, &buckets, None)?;
         }
-        Ok(())
+        projections::encode(&self.projections, &mut to)
     }
 }
 

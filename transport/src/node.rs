@@ -13,6 +13,7 @@ use tidewire_eventstore::{
     ConsumerError, ConsumerStore, EventStore, GlobalPosition, Page, Read, ReadError, ReadStart,
     RecordedEvent, Revision, Target,
 };
+use tidewire_projections::Projections;
 use tidewire_protocol::{Auth, DeliveryConfig, SessionConfig, session::Limits};
 use tokio::{
     runtime::Handle,
@@ -50,6 +51,8 @@ pub(crate) struct Node {
     pub(crate) consumers: Arc<Consumers>,
     pub(crate) commands: Commands,
     pub(crate) remover: Remover,
+    /// What is kept beside the log, if anything is.
+    pub(crate) projections: Option<Arc<Projections>>,
     /// What the broadcaster knows of the log.
     pub(crate) log: Arc<SharedView>,
     draining: AtomicBool,
@@ -73,6 +76,7 @@ impl Node {
         log: Arc<SharedView>,
         consumers: Arc<Consumers>,
         registry: Registry,
+        projections: Option<Arc<Projections>>,
     ) -> std::io::Result<Self> {
         let session = Arc::new(session_config(&config, token));
         let fetches = Fetches::new(config.fetch_reads_max, config.fetch_queue_max);
@@ -97,6 +101,7 @@ impl Node {
             consumers,
             commands,
             remover: Remover::default(),
+            projections,
             log,
             draining: AtomicBool::new(false),
             dispatchers: Mutex::default(),

@@ -15,6 +15,7 @@ use actix_web::{
 use futures_util::{Stream, stream::unfold};
 use serde::{Serialize, de::DeserializeOwned};
 use tidewire_eventstore::{EventStore, LogTail, ReadError, TailConfig, TailNews};
+use tidewire_projections::Projections;
 use tokio::{
     runtime::{self, Handle, Runtime},
     sync::mpsc,
@@ -121,6 +122,7 @@ pub struct Builder {
     token: Option<String>,
     runtime: Option<DatabaseRuntime>,
     commands: Registry,
+    projections: Option<Arc<Projections>>,
 }
 
 impl Builder {
@@ -142,6 +144,14 @@ impl Builder {
     #[must_use]
     pub fn runtime(mut self, runtime: DatabaseRuntime) -> Self {
         self.runtime = Some(runtime);
+        self
+    }
+
+    /// What is kept beside the log, for clients to ask for. Whoever made it closes it, after the
+    /// drain.
+    #[must_use]
+    pub fn projections(mut self, projections: Arc<Projections>) -> Self {
+        self.projections = Some(projections);
         self
     }
 
@@ -195,7 +205,7 @@ impl Builder {
     ///
     /// [`StartError`] where the log cannot be read, or a setting cannot work.
     pub async fn start(self) -> Result<Tidewire, StartError> {
-        let Self { store, config, token, runtime, mut commands } = self;
+        let Self { store, config, token, runtime, mut commands, projections } = self;
         config.check().map_err(StartError::Config)?;
         commands.check().map_err(|(name, wrong)| StartError::Command { name, wrong })?;
         let runtime = match runtime {
@@ -248,6 +258,7 @@ impl Builder {
             shared.clone(),
             consumers,
             commands,
+            projections,
         )?);
         let retention = (!node.config.retention.is_empty())
             .then(|| handle.spawn(retention::keep(node.clone())).abort_handle());
@@ -327,11 +338,11 @@ impl Tidewire {
     /// Begins to make a transport over `store`.
     pub fn builder(store: Arc<dyn EventStore>) -> Builder {
         let (config, commands) = (Config::default(), Registry::default());
-        Builder { store, config, token: None, runtime: None, commands }
+        Builder { store, config, token: None, runtime: None, commands, projections: None }
     }
 
     /// `/ws`, `/streams/{stream}`, `/commands/{name}`, `/events`, `/events/{position}`,
-    /// `/categories/{category}/retention`, `/healthz`, `/readyz`, `/metrics` and `/sessions`,
+    /// `/categories/{category}/retention`, `/projections/{name}`, `/healthz`, `/readyz`, `/metrics` and `/sessions`,
     /// below no prefix. What an application registers after it, it does not see: register it last,
     /// or put it below a prefix, as in `web::scope("/log").service(tidewire.scope())`.
     pub fn scope(&self) -> Scope {
@@ -465,7 +476,7 @@ mod tests {
             arbiter.join().expect("it does not panic");
             eventually("it is let go", || node.dispatchers().is_empty()).await;
             eventually("its counts are taken over", || node.metrics.workers_living() == 0).await;
-            let text = node.metrics.render(0).expect("metrics");
+            let text = node.metrics.render(0, Vec::new()).expect("metrics");
             let counted = format!("tidewire_frames_sent_total {}\n", 7 * ended);
             assert!(text.contains(&counted), "no {counted:?} in\n{text}");
         }

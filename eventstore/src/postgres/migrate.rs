@@ -39,6 +39,7 @@ const MIGRATIONS: &[Migration] = &[
     migration!(4, "0004_doors"),
     migration!(5, "0005_retention"),
     migration!(6, "0006_commands"),
+    migration!(7, "0007_projections"),
 ];
 
 /// The last migration that this program knows.

@@ -47,6 +47,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "commands",
         sql: include_str!("../../../migrations/sqlite/0006_commands.sql"),
     },
+    Migration {
+        version: 7,
+        name: "projections",
+        sql: include_str!("../../../migrations/sqlite/0007_projections.sql"),
+    },
 ];
 
 /// Connects for writing and makes sure that the file is in WAL mode.

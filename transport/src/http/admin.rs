@@ -40,7 +40,8 @@ pub(super) async fn metrics(
     node: Data<Node>,
 ) -> Result<HttpResponse, Refusal> {
     authorize(&request, &node)?;
-    let text = node.metrics.render(node.log.head().get()).map_err(|failure| {
+    let projections = node.projections.as_ref().map(|all| all.stats()).unwrap_or_default();
+    let text = node.metrics.render(node.log.head().get(), projections).map_err(|failure| {
         tracing::error!(%failure, "metrics cannot be rendered");
         ErrorBody::of(ErrorCode::Internal)
     })?;

@@ -10,6 +10,7 @@ mod commands;
 mod consumers;
 mod events;
 pub(crate) mod host;
+mod projections;
 mod refusal;
 mod retention;
 mod streams;
@@ -57,6 +58,15 @@ pub(crate) fn routes(config: &mut web::ServiceConfig) {
         .service(
             resource("/consumers/{name}/parked/drop").route(web::post().to(consumers::drop_parked)),
         )
+        .service(resource("/projections").route(web::get().to(projections::list)))
+        .service(resource("/projections/{name}").route(web::get().to(projections::show)))
+        .service(
+            resource("/projections/{name}/rebuild").route(web::post().to(projections::rebuild)),
+        )
+        .service(resource("/projections/{name}/cancel").route(web::post().to(projections::cancel)))
+        .service(resource("/projections/{name}/resume").route(web::post().to(projections::resume)))
+        .service(resource("/projections/{name}/skip").route(web::post().to(projections::skip)))
+        .service(resource("/projections/{name}/parked").route(web::get().to(projections::parked)))
         .service(resource("/events").route(web::get().to(events::read)))
         .service(resource("/healthz").route(get_or_head().to(admin::healthz)))
         .service(resource("/readyz").route(get_or_head().to(admin::readyz)))

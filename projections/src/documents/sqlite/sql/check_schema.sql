@@ -1,0 +1,2 @@
+-- Whether the log's file has room for projections.
+SELECT last FROM projection_numbers
