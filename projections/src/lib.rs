@@ -25,6 +25,7 @@ pub mod query;
 mod rebuild;
 mod runner;
 mod service;
+mod sql;
 mod status;
 pub mod typed;
 mod watched;
@@ -42,6 +43,7 @@ pub use projection::{
 };
 pub use runner::{Config, OnPoison, Policy};
 pub use service::{Builder, Projections, StartError};
+pub use sql::{SqlProjection, SqlStatementError};
 pub use status::{Lag, Progress, ProjectionState, ProjectionStats, ProjectionStatus};
 pub use watched::{WaitError, Watched};
 pub use working::{Documents, WorkingSet};

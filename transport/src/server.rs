@@ -101,7 +101,12 @@ impl DatabaseRuntime {
         self.handle().spawn(work).await.expect("the work did not panic")
     }
 
-    fn handle(&self) -> &Handle {
+    /// The runtime, to spawn on.
+    ///
+    /// # Panics
+    ///
+    /// Never: it is there until it is dropped.
+    pub fn handle(&self) -> &Handle {
         self.0.as_ref().expect("the runtime is there until it is dropped").handle()
     }
 }
@@ -147,11 +152,11 @@ impl Builder {
         self
     }
 
-    /// What is kept beside the log, for clients to ask for. Whoever made it closes it, after the
-    /// drain.
+    /// Serves the documents of `projections`, as pages and as live queries. They are to run on the
+    /// runtime that this is given ([`DatabaseRuntime::handle`]), and end with [`Tidewire::drain`].
     #[must_use]
-    pub fn projections(mut self, projections: Arc<Projections>) -> Self {
-        self.projections = Some(projections);
+    pub fn projections(mut self, projections: impl Into<Arc<Projections>>) -> Self {
+        self.projections = Some(projections.into());
         self
     }
 
@@ -381,6 +386,9 @@ impl Tidewire {
             sleep(DRAIN_POLL).await;
         }
         self.node.consumers.flush(config.drain_timeout).await;
+        if let Some(projections) = self.node.live.projections().cloned() {
+            self.run(async move { projections.close().await }).await;
+        }
         self.following.stop();
         self.node.sessions()
     }
