@@ -2,15 +2,15 @@
  * What a live query knows, and what each message makes of it. Pure.
  *
  * There are two pictures: the one that is shown, and the next one, while pages of a state and what changed
- * meanwhile arrive. A page is read at a moment of its own, so nothing of the next one is shown before the server
- * says that it is whole. Documents that are the same as before keep their identity throughout.
+ * meanwhile arrive. What is read a page at a time is of several moments, so nothing of the next one is shown
+ * before the server says `live`: all that was told is one picture then, and each step leads to another. Documents that are the same as before keep their identity throughout.
  */
 import { arrange } from './arrange.js';
 import type { TidewireError } from './error.js';
 import { equal, merge } from './merge.js';
 import type { Change, Json, Query, SubscriptionMessage } from './wire.js';
 
-/** Where a live query stands. `loading`: what is shown is not up to date yet. */
+/** Where a live query stands. Only while it is `live` the documents are up to date; `behind`: the connection was too slow, or the documents are made anew. */
 export type QueryPhase = 'loading' | 'live' | 'behind' | 'ended';
 
 /** The documents, and how far they have come. */
@@ -61,7 +61,10 @@ export const receive = <D>(known: Known<D>, message: QueryInput, query: Query, e
     phase = 'loading';
     next = { generation: message.generation, position, documents: new Map(), whole: false };
   }
-  if (!next) throw message;
+  if (!next) {
+    if (message.type === 'scanned') return known;
+    throw message;
+  }
   if (message.type === 'state' || message.type === 'changes') {
     const documents = new Map(next.documents);
     // A document of a state is like one that was put.
@@ -79,6 +82,6 @@ export const receive = <D>(known: Known<D>, message: QueryInput, query: Query, e
     if (message.type !== 'scanned') phase = message.type;
     if (position > next.position) next = { ...next, position };
   }
-  if (phase !== 'loading' && next.whole) shown = next;
+  if (phase === 'live' && next.whole) shown = next;
   return { ...known, ...shown, phase, shown, next };
 };

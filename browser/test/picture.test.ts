@@ -60,6 +60,18 @@ test('what it resumes with is the newest whole, shown or not', () => {
   expect(shown(resumed)).toEqual({ a: 2, b: 3 });
 });
 
+test('while it is behind the picture before stays, and what is told can be resumed from', () => {
+  const behind = after([word('behind', 3), put(5, 'a', 7), put(7, 'b', 8)], LIVE);
+  expect([behind.phase, shown(behind), behind.position]).toEqual(['behind', { a: 1, b: 2 }, 3]);
+  expect(resume(behind).next).toMatchObject({ position: 7 });
+  expect(shown(after([word('live', 7)], behind))).toEqual({ a: 7, b: 8 });
+});
+
+test('a heartbeat before the first state says nothing', () => {
+  const known = after([subscribed()]);
+  expect(after([word('scanned', 3)], known)).toBe(known);
+});
+
 test('while it catches up the picture before stays', () => {
   const back = after([subscribed(true), put(7, 'a', 9)], resume(LIVE));
   expect([back.phase, shown(back)]).toEqual(['loading', { a: 1, b: 2 }]);
