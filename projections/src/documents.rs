@@ -31,7 +31,7 @@ pub use memory::MemoryDocuments;
 #[cfg(feature = "postgres")]
 pub use postgres::{PostgresDocuments, PostgresDocumentsOptions};
 #[cfg(feature = "sqlite")]
-pub use sqlite::{OpenError, SqliteDocuments, SqliteOptions};
+pub use sqlite::{SqliteDocuments, SqliteDocumentsOptions, SqliteOpenError};
 
 /// The most documents of one page, and the most changes.
 pub const PAGE_MAX: usize = 1000;

@@ -5,6 +5,7 @@
 //! one transaction of a [`DocumentStore`]; a lease with a fence lets one node at a time write
 //! them.
 
+pub mod collection;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 pub mod declared;
@@ -24,23 +25,25 @@ pub mod query;
 mod rebuild;
 mod runner;
 mod service;
+mod sql;
 mod status;
 pub mod typed;
 mod watched;
 mod working;
 
 pub use definition::{Definition, FIELDS_MAX, INDEX_FIELDS_MAX, INDEXES_MAX, Index};
-#[cfg(feature = "sqlite")]
-pub use documents::SqliteDocuments;
 pub use documents::{DocumentStore, MemoryDocuments, StoreError};
 #[cfg(feature = "postgres")]
 pub use documents::{PostgresDocuments, PostgresDocumentsOptions};
+#[cfg(feature = "sqlite")]
+pub use documents::{SqliteDocuments, SqliteDocumentsOptions, SqliteOpenError};
 pub use feed::{Before, ChangeBatch, Content, DocumentChange, FeedNews};
 pub use projection::{
     DOCUMENT_DEPTH_MAX, EVENT_CHANGES_MAX, EVENT_KEYS_MAX, ProjectError, Projection, SqlStatements,
 };
 pub use runner::{Config, OnPoison, Policy};
 pub use service::{Builder, Projections, StartError};
+pub use sql::{SqlProjection, SqlStatementError};
 pub use status::{Lag, Progress, ProjectionState, ProjectionStats, ProjectionStatus};
 pub use watched::{WaitError, Watched};
 pub use working::{Documents, WorkingSet};

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use tidewire_eventstore::{EventStore as _, SqliteStore};
-use tidewire_projections::{SqliteDocuments, conformance::Fixture, documents::SqliteOptions};
+use tidewire_projections::{SqliteDocuments, SqliteDocumentsOptions, conformance::Fixture};
 
 async fn fixture() -> Fixture {
     let folder = tempfile::tempdir().expect("a folder for the log");
@@ -15,7 +15,7 @@ async fn fixture() -> Fixture {
         .expect("a new log opens");
     log.close().await;
     let open = async || {
-        let opened = SqliteDocuments::open(&path, SqliteOptions::default()).await;
+        let opened = SqliteDocuments::open(&path, SqliteDocumentsOptions::default()).await;
         Arc::new(opened.expect("the log has room for documents"))
     };
     Fixture::new(open().await, open().await, folder)

@@ -7,7 +7,7 @@ use crate::documents::StoreError;
 /// Why the documents in a log's file could not be opened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("cannot keep documents in {}: {reason}", .path.display())]
-pub struct OpenError {
+pub struct SqliteOpenError {
     /// The log's file.
     pub path: PathBuf,
     /// What the system or SQLite said.

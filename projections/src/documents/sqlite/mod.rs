@@ -10,6 +10,8 @@ mod error;
 mod generations;
 mod ownership;
 mod read;
+#[cfg(test)]
+mod tests;
 mod upsert;
 
 use std::{path::Path, time::Duration};
@@ -30,12 +32,12 @@ use super::{
     Parked, Status, Stopped, StoreError, StoredDocument, Wish,
 };
 
-pub use error::OpenError;
+pub use error::SqliteOpenError;
 
 /// How a [`SqliteDocuments`] is opened.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
-pub struct SqliteOptions {
+pub struct SqliteDocumentsOptions {
     /// How long to wait for another process's write lock (5 s).
     pub busy_timeout: Duration,
     /// How long to wait for a connection (10 s): for those that commit before.
@@ -44,7 +46,7 @@ pub struct SqliteOptions {
     pub readers_max: u32,
 }
 
-impl Default for SqliteOptions {
+impl Default for SqliteDocumentsOptions {
     fn default() -> Self {
         Self {
             busy_timeout: Duration::from_secs(5),
@@ -87,8 +89,11 @@ impl SqliteDocuments {
     ///
     /// # Errors
     ///
-    /// [`OpenError`]: there is no log, or an older one.
-    pub async fn open(path: impl AsRef<Path>, options: SqliteOptions) -> Result<Self, OpenError> {
+    /// [`SqliteOpenError`]: there is no log, or an older one.
+    pub async fn open(
+        path: impl AsRef<Path>,
+        options: SqliteDocumentsOptions,
+    ) -> Result<Self, SqliteOpenError> {
         let path = path.as_ref();
         let connect = SqliteConnectOptions::new()
             .filename(path)
@@ -120,7 +125,7 @@ impl SqliteDocuments {
             Ok(_) => Ok(documents),
             Err(error) => {
                 documents.close_all().await;
-                Err(OpenError { path: path.to_owned(), reason: error.to_string() })
+                Err(SqliteOpenError { path: path.to_owned(), reason: error.to_string() })
             }
         }
     }
