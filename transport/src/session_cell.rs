@@ -515,10 +515,6 @@ impl SessionCell {
                     state.reply_bytes += bytes.len();
                     state.replies.push_back(bytes);
                 }
-                Output::Open { sub, feed, .. } if feed.batch.summary.is_some() => {
-                    let error = tidewire_protocol::ErrorCode::Unsupported.into();
-                    state.session.handle(Input::FeedFailed { sub, error }, self.moment());
-                }
                 Output::Open { sub, feed, after } => {
                     let feed = Feed::open(self, GroupKey { feed, sub }, after);
                     state.feeds.push(OpenFeed::Events(feed));
