@@ -1,26 +1,32 @@
 /**
- * The departure board: follows the whole log, folds the flights, and draws once a frame.
+ * The departure board: follows the documents of a projection, and draws once a frame.
  *
- * It subscribes to everything rather than to the category alone, because the positions of everything
- * have no gaps: what the page counts can be checked against 1..head, by anyone watching.
+ * Beside that it subscribes to every event of the log, only to count: their positions have no gaps, so what the
+ * page has received can be checked against 1..head, by anyone watching.
  */
 import './board.css';
-import { createClient, events, statistics, watch, type ConnectionState } from '../src/index.js';
+import { createClient, events, statistics, watch, type ConnectionState, type QueryState } from '../src/index.js';
 import { createAudit, type Summary } from './audit.js';
-import { emptyBoard, fold, rowsOf } from './flights.js';
+import { createDepartures } from './departures.js';
+import { rowsOf, type Departure, type Flight } from './flights.js';
 import { createOutage } from './outage.js';
 import { createTable, timeOf } from './table.js';
 
 declare global {
   interface Window {
     /** What the page has received, for whoever wants to check. */
-    readonly tidewireDemo: { readonly positions: Summary & { readonly head: number }; readonly connection: ConnectionState };
+    readonly tidewireDemo: {
+      readonly positions: Summary & { readonly head: number };
+      readonly connection: ConnectionState;
+      /** The documents that the board is drawn from. */
+      readonly departures: QueryState<Departure> | undefined;
+    };
   }
 }
 
 const OFFLINE_MS = 5_000;
-/** More events in a frame than this are a catch-up: then nothing flips. */
-const CALM_EVENTS = 12;
+/** More changes in a frame than this are a catch-up: then nothing flips. */
+const CALM_CHANGES = 12;
 
 const element = (id: string): HTMLElement => {
   const found = document.getElementById(id);
@@ -44,11 +50,11 @@ const client = createClient({
 
 const counts = statistics(client);
 const audit = createAudit();
-const board = emptyBoard();
 let head = 0;
 let airport = '';
 let span: 'now' | 'day' = 'now';
-let fresh = 0;
+/** What the last frame was drawn of. */
+let drawn = new Set<Flight>();
 let trouble = '';
 let dirty = true;
 let scheduled = false;
@@ -79,14 +85,16 @@ function draw(): void {
   scheduled = false;
   if (!dirty) return;
   dirty = false;
-  const { clock } = board;
-  const rows = rowsOf(board, airport, span);
-  table.draw(rows, clock, fresh <= CALM_EVENTS);
-  fresh = 0;
+  const { flights, clock, state } = departures.getSnapshot();
+  const rows = rowsOf(flights, clock, airport, span);
+  const before = drawn;
+  drawn = new Set(flights);
+  table.draw(rows, clock, flights.filter((flight) => !before.has(flight)).length <= CALM_CHANGES);
   view.empty.hidden = rows.length > 0;
   write(view.empty, clock ? 'No flights here at this hour.' : 'Waiting for the first flights.');
   view.table.setAttribute('aria-rowcount', String(rows.length + 1));
-  write(view.summary, clock ? `${number(rows.length)} flights shown, ${number(board.flights.size)} kept for the day` : '');
+  const { position, generation, phase } = state ?? {};
+  write(view.summary, position === undefined ? '' : `${number(rows.length)} flights shown of ${number(flights.length)} documents · ${phase === 'live' ? 'live' : 'catching up'} at position ${number(position)} · generation ${generation}`);
   if (clock) {
     write(view.time, timeOf(clock));
     write(view.date, dates.format(clock * 60_000));
@@ -156,28 +164,27 @@ client.onMessage((message) => {
   redraw();
 });
 
-events<{ [type: string]: unknown }>(client, { all: true }, {
+const fail = (error: unknown): void => {
+  trouble = error instanceof Error ? error.message : String(error);
+  drawState();
+};
+const departures = createDepartures(client, fail);
+departures.subscribe(redraw);
+events(client, { all: true }, {
   after: 'start',
   onEvent(event) {
     audit.saw(event.position);
-    fold(board, event);
-    fresh++;
     seconds[seconds.length - 1]!++;
     redraw();
   },
   onLive: tell,
   onReset() {
     audit.clear();
-    board.flights.clear();
-    board.clock = 0;
     loss = undefined;
-    write(view.story, 'The server has another log than before; the board starts over.');
+    write(view.story, 'The server has another log than before; the count starts over.');
     redraw();
   },
-  onError(error) {
-    trouble = error instanceof Error ? error.message : String(error);
-    drawState();
-  },
+  onError: fail,
 });
 
 setInterval(() => {
@@ -217,7 +224,7 @@ choose('spans', (data) => {
 });
 
 Object.defineProperty(window, 'tidewireDemo', {
-  value: Object.defineProperties({}, { positions: { get: positions }, connection: { get: client.getSnapshot } }),
+  value: Object.defineProperties({}, { positions: { get: positions }, connection: { get: client.getSnapshot }, departures: { get: () => departures.getSnapshot().state } }),
 });
 
 drawState();

@@ -71,8 +71,8 @@ const createRow = (): Row => {
       write(actual, flight.departed !== undefined && flight.departed !== flight.scheduled ? timeOf(flight.departed) : '');
       write(code, flight.code);
       if (code.title !== flight.carrierName) code.title = flight.carrierName;
-      write(name, flight.destName || flight.dest);
-      write(airport, flight.dest);
+      write(name, flight.destinationName || flight.destination);
+      write(airport, flight.destination);
       write(origin, flight.origin);
       write(delay, now === 'scheduled' || now === 'cancelled' ? '' : spoken(late));
       node.dataset['late'] = late !== undefined && late >= 15 ? 'yes' : 'no';
@@ -114,11 +114,11 @@ export const createTable = (view: HTMLElement, spacer: HTMLElement, redraw: () =
       const wanted = new Set<string>();
       for (let index = first; index < last; index++) {
         const flight = flights[index]!;
-        wanted.add(flight.stream);
-        let row = rows.get(flight.stream);
+        wanted.add(flight.key);
+        let row = rows.get(flight.key);
         if (!row) {
           row = createRow();
-          rows.set(flight.stream, row);
+          rows.set(flight.key, row);
           spacer.append(row.node);
         }
         const place = `translateY(${index * height}px)`;
@@ -127,10 +127,10 @@ export const createTable = (view: HTMLElement, spacer: HTMLElement, redraw: () =
         row.node.setAttribute('aria-rowindex', String(index + 2));
         row.draw(flight, clock, calm && !still.matches);
       }
-      for (const [stream, row] of rows) {
-        if (!wanted.has(stream)) {
+      for (const [key, row] of rows) {
+        if (!wanted.has(key)) {
           row.node.remove();
-          rows.delete(stream);
+          rows.delete(key);
         }
       }
     },

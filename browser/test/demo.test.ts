@@ -1,8 +1,11 @@
-/** The board's pure parts: what the positions tell, and what the events make of a flight. */
-import { describe, expect, test } from 'vitest';
+/** The board without its page: what the positions tell, and which flights it shows when. */
+import { afterEach, describe, expect, test } from 'vitest';
 import { createAudit } from '../demo/audit.js';
-import { delayOf, emptyBoard, fold, minutesOf, rowsOf, statusOf, type Board } from '../demo/flights.js';
-import type { RecordedEvent } from '../src/index.js';
+import { createDepartures } from '../demo/departures.js';
+import { dayOf, daysOf, delayOf, flightOf, minutesOf, rowsOf, statusOf, type Departure } from '../demo/flights.js';
+import type { Client } from '../src/index.js';
+import type { FakeServer, Project } from '../src/testing/index.js';
+import { pair } from './support/connect.js';
 
 describe('the audit', () => {
   test.each<[string, number[], number, number]>([
@@ -34,66 +37,86 @@ describe('the audit', () => {
   });
 });
 
-const key = { carrier: 'UA', flight: 1545, origin: 'EWR', dest: 'IAH' };
-let position = 0;
-const event = (type: string, at: string, data: object, stream = 'flight-2013-01-01-UA1545-EWR'): RecordedEvent<string, unknown> => ({
-  position: ++position, stream, revision: 0, type, id: '', at: '', data: { ...key, ...data }, meta: { happened_at: `${at}:00-05:00` },
-});
-const scheduled = (at: string, departure: string, stream?: string): RecordedEvent<string, unknown> =>
-  event('FlightScheduled', at, { carrier_name: 'United', dest_name: 'Houston', scheduled_departure: departure, scheduled_arrival: departure, tail: null, distance: 1 }, stream);
-const told = (board: Board) => [...board.flights.values()].map((flight) => [statusOf(flight, board.clock), delayOf(flight, board.clock)]);
-
-test('a flight from its schedule to its arrival', () => {
-  const board = emptyBoard();
-  fold(board, scheduled('2013-01-01T00:00', '2013-01-01T05:15'));
-  expect(told(board)).toEqual([['scheduled', undefined]]);
-  fold(board, scheduled('2013-01-01T05:40', '2013-01-01T23:00', 'flight-2013-01-01-XX1-EWR'));
-  expect(told(board)[0]).toEqual(['delayed', 25]);
-  fold(board, event('FlightDeparted', '2013-01-01T05:45', { at: '2013-01-01T05:45', delay_minutes: 30 }));
-  expect(told(board)[0]).toEqual(['departed', 30]);
-  fold(board, event('FlightArrived', '2013-01-01T08:30', { at: '2013-01-01T08:30', delay_minutes: 11, air_time_minutes: 150 }));
-  expect(told(board)[0]).toEqual(['arrived', 11]);
-  expect(board.flights.get('flight-2013-01-01-UA1545-EWR')).toMatchObject({ code: 'UA 1545', destName: 'Houston', departed: minutesOf('2013-01-01T05:45') });
+const scheduled = (departure: string, more: Partial<Departure> = {}): Departure => ({
+  carrier: 'UA', carrier_name: 'United', flight: 1545, origin: 'EWR', destination: 'IAH', destination_name: 'Houston',
+  day: departure.slice(0, 10), scheduled: departure, scheduled_arrival: departure, status: 'scheduled', changed_at: `${departure}:00-05:00`, ...more,
 });
 
-test.each([['FlightCancelled', 'cancelled'], ['FlightDiverted', 'diverted']])('%s is %s', (type, status) => {
-  const board = emptyBoard();
-  fold(board, scheduled('2013-01-01T00:00', '2013-01-01T05:15'));
-  fold(board, event(type, '2013-01-01T06:00', { at: '2013-01-01T06:00', reason: null }));
-  expect(told(board)[0]?.[0]).toBe(status);
-});
-
-test('a flight first met in the air stands where it was scheduled', () => {
-  const board = emptyBoard();
-  fold(board, event('FlightDeparted', '2013-01-01T05:45', { at: '2013-01-01T05:45', delay_minutes: 30 }));
-  expect([...board.flights.values()]).toMatchObject([{ scheduled: minutesOf('2013-01-01T05:15'), dest: 'IAH' }]);
-});
-
-test('a year of flights leaves at most two days of them', () => {
-  const board = emptyBoard();
-  let most = 0;
-  for (let day = 0; day < 365; day++) {
-    const date = new Date(Date.UTC(2013, 0, 1 + day)).toISOString().slice(0, 10);
-    for (let n = 0; n < 20; n++) fold(board, scheduled(`${date}T00:00`, `${date}T${String(n).padStart(2, '0')}:30`, `flight-${date}-UA${n}-EWR`));
-    most = Math.max(most, board.flights.size);
-  }
-  expect(most).toBe(40);
+test.each<[string, Partial<Departure>, string, string, number | undefined]>([
+  ['waits', {}, '05:15', 'scheduled', undefined],
+  ['waits too long', {}, '05:40', 'delayed', 25],
+  ['has gone', { status: 'departed', departed: '2013-01-01T05:45', delay_minutes: 30 }, '06:00', 'departed', 30],
+  ['has come', { status: 'arrived', departed: '2013-01-01T05:45', arrived: '2013-01-01T08:30', delay_minutes: 11 }, '09:00', 'arrived', 11],
+  ['was called off', { status: 'cancelled' }, '09:00', 'cancelled', undefined],
+  ['came elsewhere', { status: 'diverted', departed: '2013-01-01T05:45', delay_minutes: 30 }, '09:00', 'diverted', 30],
+])('a flight that %s', (_, more, clock, status, delay) => {
+  const flight = flightOf('k', scheduled('2013-01-01T05:15', more));
+  const now = minutesOf(`2013-01-01T${clock}`);
+  expect([statusOf(flight, now), delayOf(flight, now)]).toEqual([status, delay]);
+  expect(flight).toMatchObject({ key: 'k', code: 'UA 1545', destinationName: 'Houston', scheduled: minutesOf('2013-01-01T05:15') });
 });
 
 test('the present is what is to come and what just left, of the chosen airport', () => {
-  const board = emptyBoard();
-  for (const [hour, origin] of [['05', 'EWR'], ['09', 'JFK'], ['10', 'EWR']] as const) {
-    const stream = `flight-2013-01-01-UA${hour}-${origin}`;
-    fold(board, { ...scheduled('2013-01-01T00:00', `2013-01-01T${hour}:00`, stream), data: { ...key, origin, scheduled_departure: `2013-01-01T${hour}:00` } });
-    if (hour === '05') fold(board, event('FlightDeparted', '2013-01-01T05:00', { at: '2013-01-01T05:00', delay_minutes: 0 }, stream));
-  }
-  board.clock = minutesOf('2013-01-01T09:30');
-  const streams = (airport: string, span: 'now' | 'day') => rowsOf(board, airport, span).map(({ stream }) => stream.slice(18));
-  expect(streams('', 'now')).toEqual(['UA09-JFK', 'UA10-EWR']);
-  expect(streams('', 'day')).toEqual(['UA05-EWR', 'UA09-JFK', 'UA10-EWR']);
-  expect(streams('EWR', 'now')).toEqual(['UA10-EWR']);
+  const flights = [['05', 'EWR'], ['09', 'JFK'], ['10', 'EWR']].map(([hour, origin]) =>
+    flightOf(`UA${hour}`, scheduled(`2013-01-01T${hour}:00`, { origin: origin!, ...(hour === '05' && { status: 'departed', departed: '2013-01-01T05:00' }) })),
+  );
+  flights.push(flightOf('late', scheduled('2012-12-31T23:00')));
+  const keys = (airport: string, span: 'now' | 'day') => rowsOf(flights.toReversed(), minutesOf('2013-01-01T09:30'), airport, span).map(({ key }) => key);
+  expect(keys('', 'now')).toEqual(['late', 'UA09', 'UA10']);
+  expect(keys('', 'day')).toEqual(['UA05', 'UA09', 'UA10']);
+  expect(keys('EWR', 'day')).toEqual(['UA05', 'UA10']);
 });
 
-test('other events in the log are passed over', () => {
-  expect(fold(emptyBoard(), event('OrderPaid', '2013-01-01T00:00', {}))).toBe(false);
+test('days', () => {
+  expect(dayOf(minutesOf('2013-03-01T23:59'))).toBe('2013-03-01');
+  expect(daysOf('2013-03-01')).toEqual(['2013-02-28', '2013-03-01']);
+});
+
+describe('the departures', () => {
+  let client: Client;
+  afterEach(() => client.disconnect());
+  const latest: Project = ({ stream, data }, documents) => documents.put(stream, data);
+  const put = ({ log }: FakeServer, key: string, document: Departure): void => void log.append(key, [{ type: 'T', data: { ...document } }]);
+
+  test('are those of the day that it is, and of the one before', async () => {
+    const { client: made, server } = pair();
+    client = made;
+    server.log.projection('departures', latest);
+    const departures = createDepartures(client, (error) => expect.unreachable(error.message));
+    const keys = () => departures.getSnapshot().flights.map(({ key }) => key).sort().join();
+    const clock = () => departures.getSnapshot().clock;
+    await client.connect();
+    expect([keys(), clock()]).toEqual(['', 0]);
+
+    put(server, 'a', scheduled('2013-01-01T10:00'));
+    put(server, 'b', scheduled('2013-01-01T12:00', { changed_at: '2013-01-01T09:00:00-05:00' }));
+    await expect.poll(keys).toBe('a,b');
+    expect(clock()).toBe(minutesOf('2013-01-01T10:00'));
+    const [a] = departures.getSnapshot().flights;
+    put(server, 'b', scheduled('2013-01-01T12:00', { status: 'departed', departed: '2013-01-01T12:00' }));
+    await expect.poll(clock).toBe(minutesOf('2013-01-01T12:00'));
+    await expect.poll(() => departures.getSnapshot().flights.find(({ key }) => key === 'b')?.told).toBe('departed');
+    expect(departures.getSnapshot().flights[0]).toBe(a);
+
+    const shown = new Set<string>();
+    departures.subscribe(() => void shown.add(keys()));
+    put(server, 'c', scheduled('2013-01-02T01:00'));
+    await expect.poll(keys).toBe('a,b,c');
+    put(server, 'd', scheduled('2013-01-03T01:00'));
+    await expect.poll(keys).toBe('c,d');
+    // The board is never empty in between.
+    expect([...shown]).toEqual(['a,b', 'a,b,c', 'c,d']);
+    expect(departures.getSnapshot().state).toMatchObject({ phase: 'live', position: 5 });
+    expect(server.received.filter(({ type }) => type === 'unsubscribe').length).toBe(2);
+  });
+
+  test('end with what is wrong', async () => {
+    const { client: made } = pair();
+    client = made;
+    const errors: string[] = [];
+    const departures = createDepartures(client, ({ code }) => void errors.push(code));
+    await client.connect();
+    await expect.poll(() => errors).toEqual(['unknown_projection']);
+    departures.stop();
+  });
 });

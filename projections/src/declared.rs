@@ -69,6 +69,7 @@
 
 mod build;
 mod config;
+pub(crate) mod keys;
 mod number;
 mod path;
 mod view;
@@ -79,8 +80,8 @@ use serde_json::{Map, Value};
 use tidewire_eventstore::{DocumentKey, EventType, Payload, RecordedEvent};
 
 pub use self::{
-    build::DeclareError,
     config::{DeclaredConfig, Kind, Missing, Mode},
+    keys::DeclareError,
 };
 use self::{number::Sum, path::EventPath, view::EventView};
 use crate::{

@@ -5,6 +5,7 @@
 //! one transaction of a [`DocumentStore`]; a lease with a fence lets one node at a time write
 //! them.
 
+pub mod collection;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 pub mod declared;
@@ -24,6 +25,7 @@ pub mod query;
 mod rebuild;
 mod runner;
 mod service;
+mod sql;
 mod status;
 pub mod typed;
 mod watched;
@@ -41,6 +43,7 @@ pub use projection::{
 };
 pub use runner::{Config, OnPoison, Policy};
 pub use service::{Builder, Projections, StartError};
+pub use sql::{SqlProjection, SqlStatementError};
 pub use status::{Lag, Progress, ProjectionState, ProjectionStats, ProjectionStatus};
 pub use watched::{WaitError, Watched};
 pub use working::{Documents, WorkingSet};

@@ -62,7 +62,8 @@ pub trait Projection: Send + Sync + 'static {
 pub struct SqlStatements {
     /// Run over each batch of events; `$1` is the events (a JSON array), `$2` the generation.
     pub apply: Arc<str>,
-    /// Run before a rebuild's first batch, to empty what it fills; `$1` is the generation.
+    /// Run once when a generation begins, before its first batch, over no events: to delete what
+    /// earlier generations left. `$1` is an empty array, `$2` the generation.
     pub reset: Option<Arc<str>>,
 }
 

@@ -15,6 +15,7 @@ use serde_json::Value;
 use tidewire_eventstore::{DocumentKey, GlobalPosition};
 
 use self::entry::{Changed, Entry, Step};
+pub(crate) use self::size::exact as text_bytes;
 use crate::{
     definition::{Definition, Index},
     documents::Write,

@@ -10,7 +10,8 @@ use tidewire_client::{Client, ClientConfig, ErrorBody};
 
 use crate::exit::{Reason, failure, reason_of_code};
 
-const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+/// How long a server may take to answer.
+pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
 /// A server's address and what it takes to be let in.
@@ -74,11 +75,21 @@ impl Remote {
 
     /// GETs a path made of `segments`, with a query, and returns the answer's JSON.
     pub(crate) async fn get(&self, segments: &[&str], query: &[(&str, String)]) -> Result<Value> {
+        self.get_within(segments, query, ANSWER_WITHIN).await
+    }
+
+    /// The same, of a server that may take longer to answer.
+    pub(crate) async fn get_within(
+        &self,
+        segments: &[&str],
+        query: &[(&str, String)],
+        within: Duration,
+    ) -> Result<Value> {
         let mut url = self.path(segments)?;
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }
-        json(self.send(Method::GET, url, None, ANSWER_WITHIN).await?).await
+        json(self.send(Method::GET, url, None, within).await?).await
     }
 
     /// DELETEs a path made of `segments`.

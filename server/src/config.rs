@@ -4,9 +4,10 @@
 //! A key has one name everywhere: `log_format` in the file is `TIDEWIRE_LOG_FORMAT` in the
 //! environment and `--log-format` on the command line. The transport's limits are the table
 //! `[transport]` of the file, `TIDEWIRE_TRANSPORT_PING_INTERVAL` and
-//! `--set transport.ping_interval=30000`.
+//! `--set transport.ping_interval=30000`. Projections stand in the file alone.
 
 mod level;
+mod projections;
 
 use std::{
     net::SocketAddr,
@@ -17,6 +18,7 @@ use anyhow::Result;
 use toml::Table;
 
 pub(crate) use level::Level;
+pub(crate) use projections::{Configured, ProjectionTables};
 
 use crate::{
     database::Database,
@@ -49,6 +51,8 @@ pub(crate) struct Settings {
     pub(crate) log_format: LogFormat,
     /// The transport's limits, as they were given.
     pub(crate) transport: Table,
+    /// What is kept beside the log.
+    pub(crate) projections: ProjectionTables,
 }
 
 impl Settings {
@@ -106,6 +110,7 @@ impl Settings {
             log: level.log,
             log_format: level.log_format.unwrap_or_default(),
             transport: level.transport.unwrap_or_default(),
+            projections: ProjectionTables { projections: level.projections.unwrap_or_default() },
         })
     }
 }

@@ -7,6 +7,12 @@ use tidewire_eventstore::{
     EventStore, OpenError, SqliteOptions, SqliteStore,
     postgres::{self, ListenMode, PostgresOptions, PostgresStore},
 };
+use tidewire_projections::{
+    DocumentStore,
+    documents::{
+        PostgresDocuments, PostgresDocumentsOptions, SqliteDocuments, SqliteDocumentsOptions,
+    },
+};
 
 use crate::{
     config::{Level, Settings},
@@ -64,7 +70,12 @@ impl DatabaseArgs {
 
     /// The database that they, the environment and the file come to.
     pub(crate) fn database(&self) -> Result<Database> {
-        Ok(Settings::load(self.config.as_deref(), self.level())?.database)
+        Ok(self.settings()?.database)
+    }
+
+    /// All settings that they, the environment and the file come to.
+    pub(crate) fn settings(&self) -> Result<Settings> {
+        Settings::load(self.config.as_deref(), self.level())
     }
 }
 
@@ -114,6 +125,26 @@ impl Database {
                 };
                 let store = PostgresStore::connect(options).await.map_err(postgres_failure)?;
                 Ok(Arc::new(store))
+            }
+        }
+    }
+
+    /// Opens the documents of projections, beside the log that was opened before. Must be called on
+    /// the runtime that is to carry their connections.
+    ///
+    /// # Errors
+    ///
+    /// The file or the server cannot be used.
+    pub(crate) async fn open_documents(&self) -> Result<Arc<dyn DocumentStore>> {
+        match self {
+            Self::Sqlite(path) => {
+                let options = SqliteDocumentsOptions::default();
+                Ok(Arc::new(SqliteDocuments::open(path, options).await?))
+            }
+            Self::Postgres { url, .. } => {
+                let options = PostgresDocumentsOptions::new(url);
+                let documents = PostgresDocuments::connect(options).await;
+                Ok(Arc::new(documents.map_err(postgres_failure)?))
             }
         }
     }

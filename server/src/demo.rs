@@ -9,16 +9,18 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use tidewire_projections::{OnPoison, Policy};
 use tidewire_transport::DatabaseRuntime;
 
 use crate::{
-    config::DEFAULT_ADDRESS,
+    config::{Configured, DEFAULT_ADDRESS},
     database::{Database, Purpose},
     exit::{Reason, code_of, failure},
-    flights,
+    flights::{self, Departures},
     host::{self, Host},
     logging::{self, LogFormat},
     pages::Pages,
+    projecting::Projecting,
 };
 use replay::Replay;
 
@@ -77,15 +79,20 @@ pub(crate) fn run(args: Args) -> Result<()> {
     host::block_on(async {
         let transport = tidewire_transport::Config::default();
         let runtime = DatabaseRuntime::new(transport.database_threads)?;
-        let (store, replay) = runtime
+        let node = transport.node.clone();
+        let (store, replay, projecting) = runtime
             .run(async move {
-                let store = Database::Sqlite(file).open(Purpose::Serve).await?;
+                let database = Database::Sqlite(file);
+                let store = database.open(Purpose::Serve).await?;
                 let replay = Replay::resume(Arc::clone(&store), timetable).await?;
-                anyhow::Ok((store, replay))
+                let log = Arc::clone(&store);
+                let projecting = Projecting::start(&database, log, &node, departures()).await?;
+                anyhow::Ok((store, replay, projecting))
             })
             .await?;
         let pages = Pages::demo();
-        let host = Host { listener, store, runtime, token: None, transport, workers: None, pages };
+        let (token, workers) = (None, None);
+        let host = Host { listener, store, runtime, token, transport, workers, pages, projecting };
         host::host(host, |tidewire| async move {
             println!("Tidewire demo: http://{address}/");
             println!("{}", replay.announcement(speed));
@@ -99,6 +106,12 @@ pub(crate) fn run(args: Args) -> Result<()> {
         })
         .await
     })
+}
+
+/// What the board shows: an event that is no flight of ours is put aside, and the board goes on.
+fn departures() -> Vec<Configured> {
+    let policy = Policy { on_poison: OnPoison::Park, rebuild_on_new_version: true };
+    vec![Configured { projection: Arc::new(Departures::new()), policy }]
 }
 
 /// The address that was asked for, or else the usual one or a free one after it.

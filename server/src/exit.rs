@@ -3,6 +3,7 @@
 use std::{error::Error, fmt};
 
 use tidewire_eventstore::{AppendError, ConsumerError, ReadError, RemoveError};
+use tidewire_projections::StoreError;
 
 /// The exit statuses, as `--help` explains them.
 pub(crate) const CODES: &str = "\
@@ -10,7 +11,8 @@ Exit status:
   0  it worked
   1  it failed
   2  the command line or the configuration is wrong
-  3  conflict: the stream is at another revision, or an id was used before
+  3  conflict: the stream is at another revision, an id was used before, or a projection is not in
+     a state for what it is told
   4  the server or the database cannot be reached just now; trying again may help
   5  the address or the database file is in use by another server";
 
@@ -58,7 +60,9 @@ pub(crate) fn code_of(error: &anyhow::Error) -> u8 {
 /// What an error code of the wire means for the exit status.
 pub(crate) fn reason_of_code(code: &str, retryable: bool) -> Reason {
     match code {
-        "wrong_expected_revision" | "id_reused" => Reason::Conflict,
+        "wrong_expected_revision" | "id_reused" | "not_stopped" | "not_building" => {
+            Reason::Conflict
+        }
         _ if retryable => Reason::Unavailable,
         _ => Reason::Failed,
     }
@@ -73,6 +77,8 @@ fn reason_of(cause: &(dyn Error + 'static)) -> Option<Reason> {
         Some(reason_of_code(consumer.code(), consumer.retryable()))
     } else if let Some(removal) = cause.downcast_ref::<RemoveError>() {
         Some(reason_of_code(removal.code(), removal.retryable()))
+    } else if let Some(documents) = cause.downcast_ref::<StoreError>() {
+        Some(if documents.retryable() { Reason::Unavailable } else { Reason::Failed })
     } else {
         let read = cause.downcast_ref::<ReadError>()?;
         Some(reason_of_code(read.code(), read.retryable()))
@@ -101,6 +107,8 @@ mod tests {
             (ConsumerError::Store(ReadError::Unavailable).into(), 4),
             (RemoveError::NotFound.into(), 1),
             (RemoveError::Store(ReadError::Unavailable).into(), 4),
+            (StoreError::Unavailable.into(), 4),
+            (StoreError::Unknown.into(), 1),
             (failure(Reason::InUse, "taken"), 5),
         ] {
             assert_eq!(code_of(&error), code, "{error}");

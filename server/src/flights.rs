@@ -6,11 +6,13 @@
 //! the same ids, so a replay can be taken up again anywhere and never doubles anything.
 
 mod clock;
+mod departures;
 mod event;
 mod places;
 mod row;
 mod timetable;
 
 pub(crate) use clock::Moment;
+pub(crate) use departures::Departures;
 pub(crate) use event::{FlightEvent, Timetable};
 pub(crate) use timetable::{bundled, from_file};

@@ -1,8 +1,8 @@
 //! Hosts a log: sockets, HTTP and pages, from the first connection to an orderly end.
 //!
 //! SIGTERM and SIGINT drain: every session is told goodbye with a delay of its own before it
-//! comes back, requests under way are finished, then the store is closed. A second signal ends
-//! the process at once.
+//! comes back, requests under way are finished, what this node projects is let go of for another, then
+//! the stores are closed. A second signal ends the process at once.
 
 use std::{
     future::Future,
@@ -20,6 +20,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::{
     exit::{Reason, failure},
     pages::Pages,
+    projecting::Projecting,
 };
 
 /// What it takes to host a log.
@@ -38,6 +39,8 @@ pub(crate) struct Host {
     pub(crate) workers: Option<usize>,
     /// The pages beside the log.
     pub(crate) pages: Pages,
+    /// What is kept beside the log.
+    pub(crate) projecting: Option<Projecting>,
 }
 
 /// Takes the address.
@@ -70,20 +73,19 @@ pub(crate) async fn host<F: Future<Output = ()>>(
     host: Host,
     until: impl FnOnce(Tidewire) -> F,
 ) -> Result<()> {
-    let Host { listener, store, runtime, token, transport, workers, pages } = host;
+    let Host { listener, store, runtime, token, transport, workers, pages, projecting } = host;
     make_room(transport.sessions_max);
     // Before anybody can connect, so that no signal finds the default handler.
     let mut signals = Signals::new()?;
-    let tidewire = Tidewire::builder(Arc::clone(&store))
-        .config(transport)
-        .token(token)
-        .runtime(runtime)
-        .start()
-        .await
-        .map_err(|error| match error {
-            StartError::Config(_) => failure(Reason::Usage, error.to_string()),
-            _ => anyhow::Error::from(error).context("cannot start the transport"),
-        })?;
+    let mut tidewire =
+        Tidewire::builder(Arc::clone(&store)).config(transport).token(token).runtime(runtime);
+    if let Some(projecting) = &projecting {
+        tidewire = tidewire.projections(Arc::clone(&projecting.projections));
+    }
+    let tidewire = tidewire.start().await.map_err(|error| match error {
+        StartError::Config(_) => failure(Reason::Usage, error.to_string()),
+        _ => anyhow::Error::from(error).context("cannot start the transport"),
+    })?;
     let app = {
         let tidewire = tidewire.clone();
         move || {
@@ -121,7 +123,14 @@ pub(crate) async fn host<F: Future<Output = ()>>(
             return Err(failure(Reason::Failed, "interrupted again: ended without draining"));
         }
     }
-    tidewire.run(async move { store.close().await }).await;
+    let close = async move {
+        // The log last: what is being projected is read from it.
+        if let Some(projecting) = projecting {
+            projecting.close().await;
+        }
+        store.close().await;
+    };
+    tidewire.run(close).await;
     tracing::info!("closed");
     Ok(())
 }

@@ -19,6 +19,8 @@ mod logging;
 mod migrate;
 mod pages;
 mod parked;
+mod projecting;
+mod projections;
 mod removal;
 mod retain;
 mod serve;
@@ -46,6 +48,7 @@ enum Verb {
     Tail(tail::Args),
     Consumers(consumers::Args),
     Parked(parked::Args),
+    Projections(projections::Args),
     Truncate(truncate::Args),
     Delete(delete::Args),
     Erase(erase::Args),
@@ -65,6 +68,7 @@ fn main() -> ExitCode {
         Verb::Tail(args) => tail::run(args),
         Verb::Consumers(args) => consumers::run(args),
         Verb::Parked(args) => parked::run(args),
+        Verb::Projections(args) => projections::run(args),
         Verb::Truncate(args) => truncate::run(args),
         Verb::Delete(args) => delete::run(args),
         Verb::Erase(args) => erase::run(args),

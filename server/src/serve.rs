@@ -1,6 +1,6 @@
 //! `tidewire serve`: the log over WebSocket and HTTP.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::Result;
 use tidewire_eventstore::plant;
@@ -13,6 +13,7 @@ use crate::{
     host::{self, Host},
     logging::{self, LogFormat},
     pages::Pages,
+    projecting::Projecting,
 };
 
 /// What is logged unless told otherwise: the server's own news, not each of its threads'.
@@ -70,6 +71,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         // Whoever lets everybody in has said so for every name, too.
         transport.hosts.push("*".to_owned());
     }
+    let projections = settings.projections.build()?;
     let listener = host::bind(settings.address)?;
     let address = listener.local_addr()?;
 
@@ -78,9 +80,17 @@ pub(crate) fn run(args: Args) -> Result<()> {
         // The store's tasks live on this runtime, not on the threads that serve sockets.
         let runtime = DatabaseRuntime::new(transport.database_threads)?;
         let name = database.to_string();
-        let store = runtime.run(async move { database.open(Purpose::Serve).await }).await?;
+        let node = transport.node.clone();
+        let (store, projecting) = runtime
+            .run(async move {
+                let store = database.open(Purpose::Serve).await?;
+                let log = Arc::clone(&store);
+                let projecting = Projecting::start(&database, log, &node, projections).await?;
+                anyhow::Ok((store, projecting))
+            })
+            .await?;
         let pages = Pages::serve();
-        let host = Host { listener, store, runtime, token, transport, workers, pages };
+        let host = Host { listener, store, runtime, token, transport, workers, pages, projecting };
         host::host(host, |_| {
             println!("listening on http://{address}");
             tracing::info!(%address, database = name, "listening");

@@ -7,7 +7,13 @@ use tidewire_eventstore::{
     Append, AppendError, Appended, ConsumerError, Direction, GlobalPosition, Read, ReadError,
     ReadStart, StreamName, Target,
 };
-use tidewire_protocol::{self as wire, Answer, AppendRequest, ErrorBody, FetchRequest};
+use tidewire_projections::{
+    documents::StoredDocument,
+    query::{QueryError, QueryPage},
+};
+use tidewire_protocol::{
+    self as wire, Answer, AppendRequest, ErrorBody, FetchRequest, query::Document,
+};
 
 use crate::node::{FetchError, Fetched};
 
@@ -94,6 +100,19 @@ pub(crate) fn append_error(error: &AppendError) -> ErrorBody {
 
 pub(crate) fn read_error(error: &ReadError) -> ErrorBody {
     body(error.code(), error.to_string(), error.retryable(), None)
+}
+
+pub(crate) fn query_error(error: &QueryError) -> ErrorBody {
+    let code = error.code();
+    body(code.as_str(), error.to_string(), code.retryable(), error.details())
+}
+
+/// A page of documents as it is answered.
+pub(crate) fn documents(page: QueryPage) -> Answer {
+    let document = |read: StoredDocument| Document { key: read.key, data: read.data };
+    let next = page.next.map(Into::into);
+    let documents = page.documents.into_iter().map(document).collect();
+    Answer::Documents { reached: page.reached, documents, more: next.is_some(), next }
 }
 
 pub(crate) fn consumer_error(error: &ConsumerError) -> ErrorBody {

@@ -82,6 +82,11 @@ pub struct Config {
     pub page_cache_bytes_max: usize,
     /// Page reads for catch-up that are in flight at once. Default: 4.
     pub catch_up_reads_max: usize,
+    /// Encoded steps that the live queries of one worker keep for sessions that are a little
+    /// behind, in bytes. Default: 32 MiB.
+    pub live_log_bytes_max: usize,
+    /// Reads of documents for live queries that are in flight at once. Default: 4.
+    pub live_reads_max: usize,
     /// Page reads for `fetch` and `GET` that are in flight at once; more wait. Default: 4.
     pub fetch_reads_max: usize,
     /// `fetch` and `GET` reads that may wait; one more is refused as overloaded. Default: 256.
@@ -139,6 +144,8 @@ impl Default for Config {
             encoded_page_bytes_max: 16 << 20,
             page_cache_bytes_max: 32 << 20,
             catch_up_reads_max: 4,
+            live_log_bytes_max: 32 << 20,
+            live_reads_max: 4,
             fetch_reads_max: 4,
             fetch_queue_max: 256,
             commands_running_max: 64,
@@ -184,6 +191,7 @@ impl Config {
             ("reply_bytes_max", self.reply_bytes_max),
             ("write_bytes_max", self.write_bytes_max),
             ("catch_up_reads_max", self.catch_up_reads_max),
+            ("live_reads_max", self.live_reads_max),
             ("fetch_reads_max", self.fetch_reads_max),
             ("commands_running_max", self.commands_running_max),
             ("command_answer_bytes_max", self.command_answer_bytes_max),

@@ -4,10 +4,11 @@
 use std::{rc::Rc, time::Duration};
 
 use actix::{Actor, AsyncContext, Context, Handler, Message, MessageResult};
-use tidewire_eventstore::{GlobalPosition, Removals, TailBatch};
+use tidewire_eventstore::{GlobalPosition, ProjectionName, Removals, TailBatch};
 use tidewire_protocol::session::Input;
 
 use crate::{
+    live::LiveNews,
     log_view::{LogView, Purge},
     registry::SessionDescription,
     worker::Worker,
@@ -53,6 +54,23 @@ impl Handler<Batch> for Dispatcher {
         for held in holding {
             ctx.run_later(held.delay, move |this, _| this.worker.hub.borrow_mut().flush(held));
         }
+    }
+}
+
+/// What becomes of a projection that the worker follows.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct LiveTold {
+    pub(crate) projection: ProjectionName,
+    pub(crate) news: LiveNews,
+}
+
+impl Handler<LiveTold> for Dispatcher {
+    type Result = ();
+
+    fn handle(&mut self, LiveTold { projection, news }: LiveTold, _: &mut Context<Self>) {
+        let wanting = self.worker.live.borrow_mut().told(&projection, &news);
+        self.worker.fill_windows(wanting);
     }
 }
 

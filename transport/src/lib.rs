@@ -13,6 +13,8 @@
 //!    the `catch_up` scheduler, shared with everybody who wants the same page, until it is live
 //!    again. Nothing is buffered for it and nothing is lost.
 //!
+//! Documents of projections go the same way, in [`live`].
+//!
 //! The protocol itself lives in `tidewire-protocol`; nothing here decides about it.
 
 mod answers;
@@ -23,10 +25,12 @@ mod config;
 mod consumers;
 mod dispatcher;
 mod feed;
+mod feeds;
 mod gather;
 mod group;
 mod http;
 mod interest;
+mod live;
 mod log_view;
 mod metrics;
 mod node;

@@ -28,7 +28,7 @@ use tidewire_protocol::CloseCode;
 
 use worker::{LATENCY_BOUNDS, Workers};
 
-use crate::{commands::CommandMetrics, consumers::ConsumerMetrics};
+use crate::{commands::CommandMetrics, consumers::ConsumerMetrics, live::LiveMetrics};
 
 pub(crate) use worker::{LatencyHistogram, WorkerMetrics};
 
@@ -51,6 +51,7 @@ pub(crate) struct Metrics {
     pub(crate) catch_up: Arc<CatchUpMetrics>,
     pub(crate) consumers: Arc<ConsumerMetrics>,
     pub(crate) commands: Arc<CommandMetrics>,
+    pub(crate) live: Arc<LiveMetrics>,
     closes: Mutex<BTreeMap<Option<CloseCode>, u64>>,
     pub(crate) handshakes_refused: AtomicU64,
     pub(crate) sessions_refused: AtomicU64,
@@ -76,6 +77,7 @@ impl Metrics {
             catch_up: Arc::default(),
             consumers: Arc::default(),
             commands: Arc::default(),
+            live: Arc::default(),
             closes: Mutex::default(),
             handshakes_refused: AtomicU64::new(0),
             sessions_refused: AtomicU64::new(0),
@@ -213,6 +215,27 @@ impl Collector for Scrape {
                 "Commands waiting for others",
                 m.commands.waiting.load(Relaxed),
             ),
+            ("tidewire_live_queries", "Open live queries", m.sum_gauge(|w| &w.live_queries)),
+            (
+                "tidewire_live_queries_behind",
+                "Live queries that are reading the store",
+                m.sum_gauge(|w| &w.live_behind),
+            ),
+            (
+                "tidewire_live_groups",
+                "Groups of alike live queries",
+                m.sum_gauge(|w| &w.live_groups),
+            ),
+            (
+                "tidewire_live_log_bytes",
+                "Encoded changes kept for live queries that are a little behind",
+                m.sum_gauge(|w| &w.live_log_bytes),
+            ),
+            (
+                "tidewire_live_reads_waiting",
+                "Reads for live queries, under way or waiting",
+                m.live.reads.waiting.load(Relaxed),
+            ),
             ("tidewire_head_position", "The last position looked at", self.head as i64),
             ("tidewire_append_queue_requests", "Appends waiting", stats.queued_requests as i64),
             ("tidewire_append_queue_bytes", "Bytes of appends waiting", stats.queued_bytes as i64),
@@ -300,6 +323,36 @@ impl Collector for Scrape {
                 m.sum(|w| &w.redeliveries),
             ),
             ("tidewire_parked", "Events parked", m.sum(|w| &w.parked)),
+            (
+                "tidewire_live_changes",
+                "Changes of documents handed to sockets as they happened",
+                m.sum(|w| &w.live_changes),
+            ),
+            (
+                "tidewire_live_falls",
+                "Times that a live query was told that it is behind",
+                m.sum(|w| &w.live_falls),
+            ),
+            (
+                "tidewire_live_restarts",
+                "Times a worker missed changes and sent its live queries to the store",
+                m.sum(|w| &w.live_restarts),
+            ),
+            (
+                "tidewire_live_state_reads",
+                "Reads of documents for live queries",
+                m.live.reads.states.load(Relaxed),
+            ),
+            (
+                "tidewire_live_changes_reads",
+                "Reads of changes for live queries",
+                m.live.reads.changes.load(Relaxed),
+            ),
+            (
+                "tidewire_live_batches_refused",
+                "Batches of changes that a worker's full mailbox refused",
+                m.live.refused.load(Relaxed),
+            ),
             ("tidewire_consumer_claims", "Claims that succeeded", m.consumers.claims.load(Relaxed)),
             (
                 "tidewire_consumer_claims_refused",

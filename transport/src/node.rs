@@ -13,20 +13,23 @@ use tidewire_eventstore::{
     ConsumerError, ConsumerStore, EventStore, GlobalPosition, Page, Read, ReadError, ReadStart,
     RecordedEvent, Revision, Target,
 };
-use tidewire_projections::Projections;
-use tidewire_protocol::{Auth, DeliveryConfig, SessionConfig, session::Limits};
+use tidewire_projections::{Projections, StoreError, query::QueryError, query::QueryPage};
+use tidewire_protocol::{
+    Auth, DeliveryConfig, ErrorBody, QueryRequest, SessionConfig, session::Limits,
+};
 use tokio::{
     runtime::Handle,
     sync::{Semaphore, oneshot},
 };
 
 use crate::{
-    Config,
+    Config, answers,
     broadcaster::Broadcaster,
     catch_up::CatchUp,
     commands::{Commands, Registry},
     consumers::Consumers,
     dispatcher::Dispatcher,
+    live::{self, Live},
     log_view::SharedView,
     metrics::Metrics,
     retention::Remover,
@@ -51,8 +54,7 @@ pub(crate) struct Node {
     pub(crate) consumers: Arc<Consumers>,
     pub(crate) commands: Commands,
     pub(crate) remover: Remover,
-    /// What is kept beside the log, if anything is.
-    pub(crate) projections: Option<Arc<Projections>>,
+    pub(crate) live: Live,
     /// What the broadcaster knows of the log.
     pub(crate) log: Arc<SharedView>,
     draining: AtomicBool,
@@ -88,6 +90,7 @@ impl Node {
             fetches.reads.clone(),
             metrics.commands.clone(),
         )?;
+        let live = Live::new(projections, &runtime, config.live_reads_max, metrics.live.clone());
         Ok(Self {
             name: config.node.clone(),
             config,
@@ -101,7 +104,7 @@ impl Node {
             consumers,
             commands,
             remover: Remover::default(),
-            projections,
+            live,
             log,
             draining: AtomicBool::new(false),
             dispatchers: Mutex::default(),
@@ -183,6 +186,29 @@ impl Node {
         })
         .await
         .unwrap_or(Err(FetchError::Store(ReadError::Unavailable)))
+    }
+
+    /// Reads a page of documents for a client that asked for one, within the bounds of the reads
+    /// that clients ask for. What the request wants to wait for is waited for elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the query or its cursor; `overloaded` where too many such reads are
+    /// waiting.
+    pub(crate) async fn documents(&self, request: QueryRequest) -> Result<QueryPage, ErrorBody> {
+        let watched = self.live.watched(&request.query.projection)?;
+        let Some(waiting) = self.fetches.wait() else {
+            self.metrics.fetches_refused.fetch_add(1, Ordering::Relaxed);
+            return Err(answers::fetch_error(&FetchError::Overloaded));
+        };
+        let reads = self.fetches.reads.clone();
+        let read = self.on_runtime(async move {
+            let _waiting = waiting;
+            let _turn = reads.acquire().await.expect("the semaphore is never closed");
+            live::page(&watched, &request).await
+        });
+        let unavailable = Err(QueryError::Store(StoreError::Unavailable));
+        read.await.unwrap_or(unavailable).map_err(|error| answers::query_error(&error))
     }
 
     /// Asks the store something about consumers for a client, on the database's runtime, within the

@@ -88,6 +88,19 @@ impl SessionActor {
                 };
                 ctx.spawn(answered.into_actor(self));
             }
+            Output::Query { id, mut request } => {
+                let answered = async move {
+                    if let Err(error) = node.live.wait(&request).await {
+                        return session.handle(Input::Answer { id, answer: Err(error) });
+                    }
+                    if request.wait.take().is_some() {
+                        return session.read_page(Output::Query { id, request });
+                    }
+                    let page = node.documents(*request).await;
+                    session.fetched(Input::Answer { id, answer: page.map(answers::documents) });
+                };
+                ctx.spawn(answered.into_actor(self));
+            }
             Output::CheckHead { sub } => {
                 let answered = async move {
                     let head = node.store_head().await.map_err(|error| read_error(&error));
@@ -146,25 +159,14 @@ impl SessionActor {
                 };
                 ctx.spawn(read.into_actor(self));
             }
-            // No projections are served here.
-            Output::CheckQuery { sub, .. } => {
-                let checked = Err(ErrorCode::UnknownProjection.into());
-                session.handle(Input::QueryChecked { sub, checked });
-            }
-            Output::Query { id, .. } => {
-                let answer = Err(ErrorCode::UnknownProjection.into());
-                session.handle(Input::Answer { id, answer });
-            }
-            Output::Watch { sub, .. } => {
-                let error = ErrorCode::ProjectionUnavailable.into();
-                session.handle(Input::FeedFailed { sub, error });
-            }
             // Performed by the cell itself.
             Output::Send(_)
             | Output::Pong(_)
             | Output::Open { .. }
             | Output::Shut { .. }
             | Output::Release { .. }
+            | Output::CheckQuery { .. }
+            | Output::Watch { .. }
             | Output::Positions
             | Output::RoundTrip(_)
             | Output::Close { .. } => {}

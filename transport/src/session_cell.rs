@@ -28,8 +28,10 @@ use tidewire_protocol::{
 
 use crate::{
     feed::Feed,
+    feeds::OpenFeed,
     gather::Gather,
     group::{GroupKey, Member},
+    live::{LiveFeed, LiveKey},
     registry::{SessionDescription, Traffic},
     turns::{WRITES_A_TURN, Waits},
     worker::Worker,
@@ -69,7 +71,7 @@ struct State {
     replied: bool,
     /// The pong that is owed; a later one takes its place.
     pong: Option<Bytes>,
-    feeds: Vec<Feed>,
+    feeds: Vec<OpenFeed>,
     /// What the session's consumers are known by in the store.
     members: Vec<(Sub, MemberId)>,
     /// Members of groups that are about to claim their new shares.
@@ -265,6 +267,13 @@ impl SessionCell {
         fetch
     }
 
+    /// Lets a page be read that the client asked for, and that nothing has to be waited for any
+    /// more.
+    pub(crate) fn read_page(&self, page: Output) {
+        self.state.borrow_mut().fetches.push_back(page);
+        self.wake_actor();
+    }
+
     /// Tells the session what became of the page that was read for it.
     pub(crate) fn fetched(self: &Rc<Self>, answer: Input) {
         self.state.borrow_mut().fetching = false;
@@ -368,7 +377,7 @@ impl SessionCell {
             state.unsent = 0;
             state.progress_at = Instant::now();
             let all = state.rest.is_empty() && state.replies.is_empty();
-            if all && state.feeds.iter().any(Feed::is_acked) {
+            if all && state.feeds.iter().any(OpenFeed::is_acked) {
                 self.feed(state, Input::Accepted);
             }
         }
@@ -511,7 +520,23 @@ impl SessionCell {
                     state.session.handle(Input::FeedFailed { sub, error }, self.moment());
                 }
                 Output::Open { sub, feed, after } => {
-                    state.feeds.push(Feed::open(self, GroupKey { feed, sub }, after));
+                    let feed = Feed::open(self, GroupKey { feed, sub }, after);
+                    state.feeds.push(OpenFeed::Events(feed));
+                }
+                Output::CheckQuery { sub, query } => {
+                    let checked = self.worker.node().live.check(&query);
+                    let checked = Input::QueryChecked { sub, checked };
+                    state.session.handle(checked, self.moment());
+                }
+                Output::Watch { sub, query, from, resumed } => {
+                    let key = LiveKey { query: Arc::from(query), sub };
+                    match LiveFeed::open(self, key, from, resumed) {
+                        Ok(feed) => state.feeds.push(OpenFeed::Query(Box::new(feed))),
+                        Err(error) => {
+                            let failed = Input::FeedFailed { sub, error };
+                            state.session.handle(failed, self.moment());
+                        }
+                    }
                 }
                 Output::Shut { sub } => self.shut(state, sub),
                 // Not by the actor, which may be gone before it comes to it.
@@ -539,6 +564,10 @@ impl SessionCell {
                     }
                 }
                 fetch @ Output::Fetch { .. } => state.fetches.push_back(fetch),
+                // What has to be waited for must not hold up other pages.
+                Output::Query { id, request } if request.wait.is_none() => {
+                    state.fetches.push_back(Output::Query { id, request });
+                }
                 action => state.actions.push_back(action),
             }
         }
@@ -565,8 +594,8 @@ impl SessionCell {
 
     /// How far each feed has been looked at with everything matching handed to the socket.
     fn positions(&self, state: &mut State) -> Vec<(Sub, GlobalPosition)> {
-        let hub = self.worker.hub.borrow();
-        state.feeds.iter_mut().map(|feed| (feed.sub(), feed.looked_at(&hub))).collect()
+        let worker = &self.worker;
+        state.feeds.iter_mut().map(|feed| (feed.sub(), feed.looked_at(worker))).collect()
     }
 
     /// Cuts the socket off, whatever it still holds.
@@ -590,8 +619,8 @@ impl SessionCell {
     /// What `GET /sessions` tells of this session.
     pub(crate) fn describe(&self) -> SessionDescription {
         let state = self.state.borrow();
-        let hub = self.worker.hub.borrow();
-        let lag_events = state.feeds.iter().map(|feed| feed.lag(&hub)).max().unwrap_or(0);
+        let lags = state.feeds.iter().map(|feed| feed.lag(&self.worker));
+        let lag_events = lags.max().unwrap_or(0);
         SessionDescription::new(
             &self.info,
             &self.worker.node().name,

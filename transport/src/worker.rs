@@ -4,7 +4,7 @@
 //! WebSocket; from then on the broadcaster knows it.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     collections::HashMap,
     panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
@@ -12,11 +12,12 @@ use std::{
     time::Instant,
 };
 
-use actix::Actor;
+use actix::{Actor, Addr};
 use slab::Slab;
 use tidewire_eventstore::{GlobalPosition, ReadError, Removals};
+use tidewire_projections::Watched;
 use tidewire_protocol::{Epoch, session::Moment};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use crate::{
     Config,
@@ -24,6 +25,7 @@ use crate::{
     catch_up::{CatchUpPage, PageKey, Query},
     dispatcher::{Dispatcher, Drain},
     group::{GroupKey, Hub, Seat},
+    live::{LiveHub, LiveKey, Seat as LiveSeat, Unread, Wanting},
     log_view::{LogView, Purge},
     metrics::WorkerMetrics,
     node::Node,
@@ -46,11 +48,16 @@ pub(crate) struct Worker {
     removals: Cell<Removals>,
     pub(crate) metrics: Arc<WorkerMetrics>,
     pub(crate) hub: RefCell<Hub<SessionCell>>,
+    pub(crate) live: RefCell<LiveHub<SessionCell>>,
     shelf: RefCell<PageShelf<SessionCell>>,
     sessions: RefCell<Slab<Rc<SessionCell>>>,
     pub(crate) turns: Rc<Turns<SessionCell>>,
     /// The page reads that this worker waits for. They end with the worker.
     page_reads: RefCell<JoinSet<()>>,
+    /// The same for live queries.
+    live_reads: RefCell<JoinSet<()>>,
+    /// Takes what the worker is told.
+    dispatcher: OnceCell<Addr<Dispatcher>>,
 }
 
 impl Worker {
@@ -71,6 +78,7 @@ impl Worker {
             epochs: RefCell::new(log.epochs),
             removals: Cell::new(log.removals),
             hub: RefCell::new(hub),
+            live: RefCell::new(LiveHub::new(node.config.live_log_bytes_max, metrics.clone())),
             shelf: RefCell::new(PageShelf::new(
                 node.config.encoded_page_bytes_max,
                 metrics.clone(),
@@ -79,11 +87,14 @@ impl Worker {
             metrics,
             sessions: RefCell::default(),
             page_reads: RefCell::default(),
+            live_reads: RefCell::default(),
+            dispatcher: OnceCell::new(),
         });
         WORKERS.with_borrow_mut(|workers| {
             workers.insert(Arc::as_ptr(node), worker.clone());
         });
         let dispatcher = Dispatcher::new(worker.clone()).start();
+        worker.dispatcher.set(dispatcher.clone()).expect("it is set here only");
         node.add_dispatcher(dispatcher.clone());
         if node.is_draining() {
             // The drain may have listed the workers just before.
@@ -203,6 +214,62 @@ impl Worker {
             }));
         }
         slot
+    }
+
+    /// The last position of the log that the worker has looked at.
+    pub(crate) fn head(&self) -> GlobalPosition {
+        self.hub.borrow().last()
+    }
+
+    /// Seats a session in the group of a live query.
+    pub(crate) fn join_live(
+        &self,
+        session: &Rc<SessionCell>,
+        watched: &Watched,
+        key: LiveKey,
+    ) -> LiveSeat {
+        let (seat, follows) = self.live.borrow_mut().join(key, session.clone());
+        if follows {
+            let dispatcher = self.dispatcher.get().expect("the worker has begun");
+            self.node.live.follow(watched, dispatcher.clone());
+        }
+        seat
+    }
+
+    /// Gives up a seat in the group of a live query.
+    pub(crate) fn leave_live(&self, seat: LiveSeat) {
+        let ended = self.live.borrow_mut().leave(seat);
+        if let (Some(name), Some(dispatcher)) = (ended, self.dispatcher.get()) {
+            self.node.live.unfollow(&name, dispatcher);
+        }
+    }
+
+    /// Reads what windows are to be filled with.
+    pub(crate) fn fill_windows(self: &Rc<Self>, wanting: Vec<Wanting>) {
+        for wanting in wanting {
+            let read = self
+                .node
+                .live
+                .watched(&wanting.query.projection)
+                .map(|watched| self.node.live.reads.window(&watched, &wanting.query));
+            let worker = Rc::downgrade(self);
+            self.await_live(async move {
+                let read = match read {
+                    Ok(read) => read.await.map_err(Unread::into_body),
+                    Err(error) => Err(error),
+                };
+                let Some(worker) = worker.upgrade() else { return };
+                let wanting = worker.live.borrow_mut().filled(&wanting, &read);
+                worker.fill_windows(wanting);
+            });
+        }
+    }
+
+    /// Waits for something that is read for live queries, for as long as the worker lives.
+    pub(crate) fn await_live(&self, waits: impl Future<Output = ()> + 'static) -> AbortHandle {
+        let mut reads = self.live_reads.borrow_mut();
+        while reads.try_join_next().is_some() {}
+        reads.spawn_local(waits)
     }
 
     /// A reader waits for a page no more.

@@ -1,39 +1,19 @@
 //! From settings to a projection: what is wrong with them is told by the key that it stands under.
 
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
-use tidewire_eventstore::{Category, EventType, NameError, ProjectionName, StreamName, Target};
+use tidewire_eventstore::{Category, EventType, ProjectionName, StreamName, Target};
 use tidewire_protocol::query::FieldPath;
 
 use super::{
-    Content, Declared, DeclaredConfig, Does, INCLUDE_MAX, Kind, LIST_MAX, path::EventPath,
+    Content, DeclareError, Declared, DeclaredConfig, Does, INCLUDE_MAX, Kind, LIST_MAX,
+    keys::{Wrong, at_most, event_type, fields, indexes, name, types, wrong},
+    path::EventPath,
 };
-use crate::{
-    definition::{Definition, FIELDS_MAX, INDEX_FIELDS_MAX, INDEXES_MAX, Index},
-    projection::Projection,
-};
+use crate::{definition::Definition, projection::Projection};
 
 /// How long a list is that says nothing.
 const LIST_DEFAULT: usize = 10;
-
-/// What is wrong with the settings of a projection.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("projection {projection:?}: `{key}` {reason}")]
-pub struct DeclareError {
-    /// The name that stands in the settings.
-    pub projection: String,
-    /// The key that is wrong, such as `limit` or `indexes[0]`.
-    pub key: String,
-    /// What is wrong with it, for people: "must be 1 to 1000".
-    pub reason: String,
-}
-
-/// A key, and what is wrong with it.
-struct Wrong(String, String);
-
-fn wrong(key: impl Into<String>, reason: impl fmt::Display) -> Wrong {
-    Wrong(key.into(), reason.to_string())
-}
 
 impl DeclaredConfig {
     /// Makes the projection.
@@ -44,7 +24,7 @@ impl DeclaredConfig {
     pub fn build(self) -> Result<Arc<dyn Projection>, DeclareError> {
         match self.declare() {
             Ok(declared) => Ok(Arc::new(declared)),
-            Err(Wrong(key, reason)) => Err(DeclareError { projection: self.name, key, reason }),
+            Err(wrong) => Err(wrong.of(self.name)),
         }
     }
 
@@ -168,14 +148,12 @@ impl DeclaredConfig {
         weights: &[(EventType, i64)],
         delete_on: &[EventType],
     ) -> Result<Definition, Wrong> {
-        let name = name("name", &self.name, ProjectionName::new)?;
+        let projection = name("name", &self.name, ProjectionName::new)?;
         let target = match (&self.category, &self.stream, self.all) {
             (Some(category), None, false) => {
-                Target::Category(self::name("category", category, Category::new)?)
+                Target::Category(name("category", category, Category::new)?)
             }
-            (None, Some(stream), false) => {
-                Target::Stream(self::name("stream", stream, StreamName::new)?)
-            }
+            (None, Some(stream), false) => Target::Stream(name("stream", stream, StreamName::new)?),
             (None, None, true) => Target::All,
             (None, None, false) => {
                 return Err(wrong("category", "is needed, or `stream`, or `all = true`"));
@@ -192,32 +170,15 @@ impl DeclaredConfig {
             let more: Vec<_> = more.into_iter().cloned().collect();
             types.extend(more);
         }
-        at_most("fields", "fields", self.fields.len(), FIELDS_MAX)?;
-        at_most("indexes", "indexes", self.indexes.len(), INDEXES_MAX)?;
-        let mut indexes = Vec::with_capacity(self.indexes.len());
-        for (number, index) in self.indexes.iter().enumerate() {
-            let key = format!("indexes[{number}]");
-            if index.is_empty() {
-                return Err(wrong(key, "must have at least one field"));
-            }
-            at_most(&key, "fields", index.len(), INDEX_FIELDS_MAX)?;
-            indexes.push(Index { fields: fields(&key, index)? });
-        }
-        let fields = fields("fields", &self.fields)?;
-        Ok(Definition { name, version: self.version, target, types, fields, indexes })
+        Ok(Definition {
+            name: projection,
+            version: self.version,
+            target,
+            types,
+            fields: fields(&self.fields)?,
+            indexes: indexes(&self.indexes)?,
+        })
     }
-}
-
-fn name<T>(key: &str, text: &str, new: impl Fn(&str) -> Result<T, NameError>) -> Result<T, Wrong> {
-    new(text).map_err(|error| wrong(key, format_args!("is {text:?}: {error}")))
-}
-
-fn event_type(key: &str, text: &str) -> Result<EventType, Wrong> {
-    name(key, text, EventType::recorded)
-}
-
-fn types(key: &str, names: &[String]) -> Result<Vec<EventType>, Wrong> {
-    names.iter().map(|name| event_type(key, name)).collect()
 }
 
 fn path(key: &str, text: &str) -> Result<EventPath, Wrong> {
@@ -231,19 +192,4 @@ fn member(key: &str, name: &str) -> Result<Arc<str>, Wrong> {
         return Err(wrong(key, format_args!("names a member {name:?}, which cannot be")));
     }
     Ok(name.into())
-}
-
-fn fields(key: &str, paths: &[String]) -> Result<Vec<FieldPath>, Wrong> {
-    let field = |path: &String| {
-        FieldPath::new(path)
-            .ok_or_else(|| wrong(key, format_args!("has {path:?}, which is no path to a field")))
-    };
-    paths.iter().map(field).collect()
-}
-
-fn at_most(key: &str, what: &str, len: usize, max: usize) -> Result<(), Wrong> {
-    if len > max {
-        return Err(wrong(key, format_args!("has {len} {what}; at most {max} are allowed")));
-    }
-    Ok(())
 }

@@ -29,6 +29,9 @@ pub enum QueryError {
     /// The cursor is of documents that were replaced since: the query has to begin anew.
     #[error("the documents were rebuilt since the cursor was given")]
     StaleCursor,
+    /// The documents are of another version of the projection, whose indexes are not this one's.
+    #[error("the projection has to be rebuilt before its documents can be found like this")]
+    Outdated,
     /// The documents cannot be read.
     #[error("the documents cannot be read: {0}")]
     Store(#[from] StoreError),
@@ -43,7 +46,7 @@ impl QueryError {
             Self::InvalidCursor => ErrorCode::InvalidCursor,
             // The generation was swept while it was read.
             Self::StaleCursor | Self::Store(StoreError::Unknown) => ErrorCode::StaleCursor,
-            Self::Store(_) => ErrorCode::ProjectionUnavailable,
+            Self::Outdated | Self::Store(_) => ErrorCode::ProjectionUnavailable,
         }
     }
 

@@ -13,4 +13,4 @@ mod plan;
 pub use error::QueryError;
 pub use order::{Rank, Ranking};
 pub use page::{QueryPage, SCAN_MAX, page};
-pub use plan::check;
+pub use plan::{check, needs_index};

@@ -28,6 +28,11 @@ pub fn check(query: &Query, definition: &Definition) -> Result<(), QueryError> {
     plan(query, definition).map(drop)
 }
 
+/// Whether the documents of a query are looked up in an index.
+pub fn needs_index(query: &Query, definition: &Definition) -> bool {
+    matches!(plan(query, definition), Ok(Plan::Scan(Scan::Index { .. })))
+}
+
 pub(super) fn plan(query: &Query, definition: &Definition) -> Result<Plan, QueryError> {
     let named = query.condition.as_deref().map(Condition::fields).unwrap_or_default();
     let order = query.window.as_ref().map(|window| &window.order);

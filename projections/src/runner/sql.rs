@@ -31,8 +31,13 @@ pub(super) fn bare(statement: &Arc<str>) -> SqlBatch {
 }
 
 /// Whether a statement that failed with this may succeed when it is run again: the database was
-/// short of something, or somebody was in the way.
+/// short of something, or somebody was in the way. One that was cancelled took too long, and may
+/// succeed with fewer events.
 pub(super) fn may_pass(sqlstate: &str) -> bool {
+    const CANCELLED: &str = "57014";
+    if sqlstate == CANCELLED {
+        return false;
+    }
     // Connection, rollback of a transaction (deadlock, serialization), resources, operator, locks,
     // system.
     ["08", "40", "53", "55", "57", "58"].iter().any(|class| sqlstate.starts_with(class))
@@ -46,6 +51,7 @@ mod tests {
     fn a_statement_that_divides_by_zero_fails_for_good_and_a_deadlock_does_not() {
         assert!(!may_pass("22012"));
         assert!(!may_pass("23505"));
+        assert!(!may_pass("57014"));
         assert!(may_pass("40P01"));
         assert!(may_pass("55P03"));
     }

@@ -62,8 +62,8 @@ fn bound(value: &Value, depth: usize) -> Option<usize> {
     })
 }
 
-/// The size of the text.
-fn exact(value: &Value) -> usize {
+/// The size of the text of `value`, in bytes.
+pub(crate) fn exact(value: &Value) -> usize {
     let mut counter = Counter(0);
     serde_json::to_writer(&mut counter, value).expect("a JSON value has a text");
     counter.0

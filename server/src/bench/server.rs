@@ -91,6 +91,7 @@ pub(super) fn run(args: Args) -> Result<()> {
             transport,
             workers,
             pages: Pages::serve(),
+            projecting: None,
         };
         host::host(host, |_| std::future::pending()).await
     })

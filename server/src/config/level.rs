@@ -29,6 +29,7 @@ pub(crate) struct Level {
     pub(crate) log: Option<String>,
     pub(crate) log_format: Option<LogFormat>,
     pub(crate) transport: Option<Table>,
+    pub(crate) projections: Option<Vec<Table>>,
 }
 
 impl Level {
@@ -54,6 +55,7 @@ impl Level {
             log: self.log.or(below.log),
             log_format: self.log_format.or(below.log_format),
             transport: Some(transport),
+            projections: self.projections.or(below.projections),
         }
     }
 

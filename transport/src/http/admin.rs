@@ -40,7 +40,7 @@ pub(super) async fn metrics(
     node: Data<Node>,
 ) -> Result<HttpResponse, Refusal> {
     authorize(&request, &node)?;
-    let projections = node.projections.as_ref().map(|all| all.stats()).unwrap_or_default();
+    let projections = node.live.projections().map(|all| all.stats()).unwrap_or_default();
     let text = node.metrics.render(node.log.head().get(), projections).map_err(|failure| {
         tracing::error!(%failure, "metrics cannot be rendered");
         ErrorBody::of(ErrorCode::Internal)

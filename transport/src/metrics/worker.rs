@@ -56,13 +56,20 @@ pub(crate) struct WorkerMetrics {
     pub(crate) settled: AtomicU64,
     pub(crate) redeliveries: AtomicU64,
     pub(crate) parked: AtomicU64,
+    pub(crate) live_queries: AtomicI64,
+    pub(crate) live_behind: AtomicI64,
+    pub(crate) live_groups: AtomicI64,
+    pub(crate) live_log_bytes: AtomicI64,
+    pub(crate) live_changes: AtomicU64,
+    pub(crate) live_falls: AtomicU64,
+    pub(crate) live_restarts: AtomicU64,
     pub(crate) commit_to_socket: LatencyHistogram,
 }
 
 impl WorkerMetrics {
     /// Adds what `other` has counted. What it had open has ended with it.
     fn add(&self, other: &Self) {
-        let counters: [fn(&Self) -> &AtomicU64; 13] = [
+        let counters: [fn(&Self) -> &AtomicU64; 16] = [
             |metrics| &metrics.sessions_total,
             |metrics| &metrics.log_restarts,
             |metrics| &metrics.events_delivered,
@@ -76,6 +83,9 @@ impl WorkerMetrics {
             |metrics| &metrics.settled,
             |metrics| &metrics.redeliveries,
             |metrics| &metrics.parked,
+            |metrics| &metrics.live_changes,
+            |metrics| &metrics.live_falls,
+            |metrics| &metrics.live_restarts,
         ];
         for counter in counters {
             counter(self).fetch_add(counter(other).load(Relaxed), Relaxed);

@@ -84,24 +84,29 @@ impl From<Failure> for StoreError {
     }
 }
 
-/// What the failure of a statement that is not ours means: an error of that statement, unless the
-/// reason passes. A statement that took too long is the statement's error: with fewer events it may
-/// be fast enough.
+/// What the failure of a statement that is not ours means. A reason that passes is nobody's fault.
+/// One that has nothing to do with the events is refused. All else is an error of the statement on these events; so is that it took too long,
+/// because with fewer events it may be fast enough.
 pub(super) fn of_statement(error: Error) -> Failure {
     if let Error::Database(database) = &error {
         let postgres = database.downcast_ref::<PgDatabaseError>();
         let code = postgres.code();
         let fatal = matches!(postgres.severity(), PgSeverity::Fatal | PgSeverity::Panic);
+        if !fatal && cannot_run(code) {
+            return StoreError::Refused { reason: reason(&error) }.into();
+        }
         if !fatal && (code == "57014" || !passes(code)) {
             return StoreError::Sql { sqlstate: code.into(), message: postgres.message().into() }
                 .into();
         }
     }
-    // What the driver itself cannot do with a statement, such as a result of more than it reads.
-    if let Error::Encode(_) | Error::Decode(_) | Error::ColumnDecode { .. } = &error {
-        return StoreError::Sql { sqlstate: "0A000".into(), message: error.to_string() }.into();
-    }
     error.into()
+}
+
+/// Whether a statement failed with this SQLSTATE for what it is, not for what it was given: 42 syntax,
+/// names and rights, 08P01 more parameters than there are.
+fn cannot_run(sqlstate: &str) -> bool {
+    sqlstate.starts_with("42") || sqlstate == "08P01"
 }
 
 /// Whether a session that ended with this SQLSTATE rolled back what it was doing, if anything: by

@@ -1,7 +1,7 @@
 //! Commits of documents to SQLite beside a plain batch upsert of the same rows: what fences,
 //! positions, tombstones and index entries cost. Interleaved rounds, medians, ranges and ratios.
 //!
-//! `cargo bench -p tidewire-projections --features sqlite --bench commit_sqlite [ROUNDS] [WRITES]`
+//! `cargo bench -p tidewire-projections --features sqlite --bench documents_sqlite [ROUNDS] [WRITES]`
 //!
 //! Each round writes documents of about 250 bytes, a random choice of ten times as many keys.
 

@@ -1,0 +1,50 @@
+//! Runs the projections of a program beside its log: opens the documents, starts what keeps them,
+//! and closes both in order.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use tidewire_eventstore::EventStore;
+use tidewire_projections::{DocumentStore, Projections};
+use tokio::runtime::Handle;
+
+use crate::{config::Configured, database::Database};
+
+/// Projections that run, and where their documents are.
+pub(crate) struct Projecting {
+    /// What runs.
+    pub(crate) projections: Arc<Projections>,
+    documents: Arc<dyn DocumentStore>,
+}
+
+impl Projecting {
+    /// Opens the documents of `database` and runs `configured` on what is in `log`. Nothing is
+    /// opened where there is nothing to run. Must be called on the runtime that is to carry it.
+    ///
+    /// # Errors
+    ///
+    /// The documents cannot be used, or a projection cannot run.
+    pub(crate) async fn start(
+        database: &Database,
+        log: Arc<dyn EventStore>,
+        node: &str,
+        configured: Vec<Configured>,
+    ) -> Result<Option<Self>> {
+        if configured.is_empty() {
+            return Ok(None);
+        }
+        let documents = database.open_documents().await?;
+        let mut builder = Projections::builder(log, Arc::clone(&documents), node);
+        for Configured { projection, policy } in configured {
+            builder = builder.projection(projection, policy);
+        }
+        let projections = builder.start(&Handle::current()).await.context("cannot project")?;
+        Ok(Some(Self { projections: Arc::new(projections), documents }))
+    }
+
+    /// Lets go of what this node owns and closes the documents. The log is still open then.
+    pub(crate) async fn close(self) {
+        self.projections.close().await;
+        self.documents.close().await;
+    }
+}
