@@ -8,6 +8,7 @@ pub(crate) mod admin;
 mod body;
 mod commands;
 mod consumers;
+mod documents;
 mod events;
 pub(crate) mod host;
 mod projections;
@@ -57,6 +58,11 @@ pub(crate) fn routes(config: &mut web::ServiceConfig) {
         )
         .service(
             resource("/consumers/{name}/parked/drop").route(web::post().to(consumers::drop_parked)),
+        )
+        .service(resource("/projections/{name}/documents").route(web::get().to(documents::list)))
+        .service(
+            resource("/projections/{name}/documents/{key:.+}")
+                .route(web::get().to(documents::show)),
         )
         .service(resource("/projections").route(web::get().to(projections::list)))
         .service(resource("/projections/{name}").route(web::get().to(projections::show)))

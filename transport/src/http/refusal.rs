@@ -48,16 +48,26 @@ impl From<ErrorBody> for Refusal {
     fn from(error: ErrorBody) -> Self {
         let status = match error.known() {
             Some(ErrorCode::Unauthorized) => StatusCode::UNAUTHORIZED,
-            Some(ErrorCode::UnknownCommand) => StatusCode::NOT_FOUND,
-            Some(ErrorCode::WrongExpectedRevision | ErrorCode::IdReused | ErrorCode::KeyReused) => {
-                StatusCode::CONFLICT
-            }
+            Some(
+                ErrorCode::UnknownCommand
+                | ErrorCode::UnknownProjection
+                | ErrorCode::NoSuchDocument,
+            ) => StatusCode::NOT_FOUND,
+            Some(ErrorCode::WaitTimeout) => StatusCode::GATEWAY_TIMEOUT,
+            Some(
+                ErrorCode::WrongExpectedRevision
+                | ErrorCode::IdReused
+                | ErrorCode::KeyReused
+                | ErrorCode::StaleCursor,
+            ) => StatusCode::CONFLICT,
             Some(ErrorCode::CommandFailed) => StatusCode::UNPROCESSABLE_ENTITY,
             Some(ErrorCode::TooLarge | ErrorCode::TooManyEvents) => StatusCode::PAYLOAD_TOO_LARGE,
             Some(ErrorCode::TooManyRequests | ErrorCode::Overloaded) => {
                 StatusCode::TOO_MANY_REQUESTS
             }
-            Some(ErrorCode::Unavailable | ErrorCode::Closing) => StatusCode::SERVICE_UNAVAILABLE,
+            Some(
+                ErrorCode::Unavailable | ErrorCode::Closing | ErrorCode::ProjectionUnavailable,
+            ) => StatusCode::SERVICE_UNAVAILABLE,
             Some(
                 ErrorCode::Internal
                 | ErrorCode::Corrupt
