@@ -138,9 +138,12 @@ async fn append(store: &Arc<dyn EventStore>, events: Vec<NewEvent>) -> u64 {
     pending.await.expect("a recorded append").position.get()
 }
 
-/// The queries that the tests ask, by what they are.
-pub fn queries() -> &'static [(Value, fn(&All) -> All)] {
-    static QUERIES: OnceLock<Vec<(Value, fn(&All) -> All)>> = OnceLock::new();
+/// A query, as `to` of `subscribe`, and what it selects.
+pub type Asked = (Value, fn(&All) -> All);
+
+/// The queries that the tests ask.
+pub fn queries() -> &'static [Asked] {
+    static QUERIES: OnceLock<Vec<Asked>> = OnceLock::new();
     QUERIES.get_or_init(|| {
         let to = |more: Value| {
             let mut to = json!({ "projection": "things" });
