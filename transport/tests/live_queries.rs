@@ -217,7 +217,7 @@ async fn who_writes_reads_what_they_wrote() {
     assert!(status == 404 && body.contains("no_such_document"), "{status} {body}");
     let path = format!("/projections/things/documents?wait={}&timeout_ms=20", gone + 1000);
     let (status, body) = server.http("GET", &path, None).await;
-    assert!(status == 504 && body.contains("wait_timeout"), "{status} {body}");
+    assert!(status == 503 && body.contains("wait_timeout"), "{status} {body}");
     client
         .send(json!({ "type": "fetch", "id": "g", "from": { "projection": "things" }, "limit": 1,
             "wait": gone + 1000, "timeout_ms": 20 }))

@@ -50,15 +50,16 @@ impl From<ErrorBody> for Refusal {
             Some(ErrorCode::Unauthorized) => StatusCode::UNAUTHORIZED,
             Some(
                 ErrorCode::UnknownCommand
+                | ErrorCode::UnknownCollection
                 | ErrorCode::UnknownProjection
                 | ErrorCode::NoSuchDocument,
             ) => StatusCode::NOT_FOUND,
-            Some(ErrorCode::WaitTimeout) => StatusCode::GATEWAY_TIMEOUT,
             Some(
                 ErrorCode::WrongExpectedRevision
                 | ErrorCode::IdReused
                 | ErrorCode::KeyReused
-                | ErrorCode::StaleCursor,
+                | ErrorCode::StaleCursor
+                | ErrorCode::Conflict,
             ) => StatusCode::CONFLICT,
             Some(ErrorCode::CommandFailed) => StatusCode::UNPROCESSABLE_ENTITY,
             Some(ErrorCode::TooLarge | ErrorCode::TooManyEvents) => StatusCode::PAYLOAD_TOO_LARGE,
@@ -66,7 +67,10 @@ impl From<ErrorBody> for Refusal {
                 StatusCode::TOO_MANY_REQUESTS
             }
             Some(
-                ErrorCode::Unavailable | ErrorCode::Closing | ErrorCode::ProjectionUnavailable,
+                ErrorCode::Unavailable
+                | ErrorCode::Closing
+                | ErrorCode::WaitTimeout
+                | ErrorCode::ProjectionUnavailable,
             ) => StatusCode::SERVICE_UNAVAILABLE,
             Some(
                 ErrorCode::Internal

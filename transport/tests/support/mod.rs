@@ -57,6 +57,8 @@ pub struct Setup {
     pub projections: Option<fn(tidewire_projections::Builder) -> tidewire_projections::Builder>,
     /// Where their documents are, instead of in memory of its own.
     pub documents: Option<Arc<dyn DocumentStore>>,
+    /// What is kept beside `store`, and which of it clients may edit.
+    pub kept: Option<(Arc<Projections>, Vec<&'static str>)>,
 }
 
 impl Server {
@@ -104,11 +106,13 @@ impl Server {
                     None => None,
                 };
                 let prepare = setup.prepare.unwrap_or(|builder| builder);
-                let builder = prepare(Tidewire::builder(store.clone()));
-                let builder = match &projections {
-                    Some(projections) => builder.projections(projections.clone()),
-                    None => builder,
-                };
+                let mut builder = prepare(Tidewire::builder(store.clone()));
+                if let Some(projections) = &projections {
+                    builder = builder.projections(projections.clone());
+                }
+                if let Some((projections, collections)) = setup.kept {
+                    builder = builder.projections(projections).collections(collections);
+                }
                 let tidewire = builder
                     .config(setup.config)
                     .token(setup.token)
