@@ -14,10 +14,6 @@ use tidewire_eventstore::{
     RecordedEvent, Revision, Target,
 };
 use tidewire_projections::{Projections, StoreError, query::QueryError, query::QueryPage};
-use tidewire_projections::{
-    Projections, StoreError,
-    query::{QueryError, QueryPage},
-};
 use tidewire_protocol::{
     Auth, DeliveryConfig, ErrorBody, QueryRequest, SessionConfig, session::Limits,
 };

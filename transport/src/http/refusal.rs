@@ -48,10 +48,17 @@ impl From<ErrorBody> for Refusal {
     fn from(error: ErrorBody) -> Self {
         let status = match error.known() {
             Some(ErrorCode::Unauthorized) => StatusCode::UNAUTHORIZED,
-            Some(ErrorCode::UnknownCommand) => StatusCode::NOT_FOUND,
-            Some(ErrorCode::WrongExpectedRevision | ErrorCode::IdReused | ErrorCode::KeyReused) => {
-                StatusCode::CONFLICT
-            }
+            Some(
+                ErrorCode::UnknownCommand
+                | ErrorCode::UnknownCollection
+                | ErrorCode::NoSuchDocument,
+            ) => StatusCode::NOT_FOUND,
+            Some(
+                ErrorCode::WrongExpectedRevision
+                | ErrorCode::IdReused
+                | ErrorCode::KeyReused
+                | ErrorCode::Conflict,
+            ) => StatusCode::CONFLICT,
             Some(ErrorCode::CommandFailed) => StatusCode::UNPROCESSABLE_ENTITY,
             Some(ErrorCode::TooLarge | ErrorCode::TooManyEvents) => StatusCode::PAYLOAD_TOO_LARGE,
             Some(ErrorCode::TooManyRequests | ErrorCode::Overloaded) => {
