@@ -130,8 +130,8 @@ const append = async (key: number, type: string, data: object): Promise<number> 
   return ((await answer.json()) as { position: number }).position;
 };
 const rebuild = async (): Promise<void> => {
-  const answer = await fetch(`http://127.0.0.1:${log.port}/projections/orders/rebuild`, { method: 'POST' });
-  expect(answer.ok).toBe(true);
+  const answer = await fetch(`http://127.0.0.1:${log.port}/projections/orders/rebuild`, { method: 'POST', headers: { 'content-type': 'application/json' } });
+  expect([answer.status, await answer.text()]).toEqual([202, expect.any(String)]);
 };
 
 const orders = (): Promise<Orders> => page.evaluate(() => window.orders());
@@ -200,19 +200,23 @@ test('the projection is rebuilt under the page, twice, while documents change', 
   for (let key = 1; key <= 200; key++) await place(key, key);
   await page.goto(web.origin);
   await inStep(200);
+  const changed = new Set<number>();
   for (let time = 1; time <= 2; time++) {
     const { generation } = await orders();
     await rebuild();
-    let last = 0;
-    for (let n = 1; (await orders()).generation === generation; n++) last = await place(1 + (n % 20), time * 100_000 + n);
-    await inStep(last || (await place(1, time * 100_000)));
+    let last = await place(1, time * 100_000);
+    for (let n = 1; (await orders()).generation === generation; n++) {
+      changed.add(1 + (n % 20));
+      last = await place(1 + (n % 20), time * 100_000 + n);
+    }
+    await inStep(last);
     expect((await orders()).generation).not.toBe(generation);
   }
   // Never fewer than there are, never of two minds; and what has not changed is the same object still.
   const pictures = (await page.evaluate(() => window.pictures())).filter(({ position }) => position >= 200);
   expect(new Set(pictures.map(({ count }) => count))).toEqual(new Set([200]));
   expect(new Set(pictures.map(({ generation }) => generation)).size).toBe(3);
-  expect(await page.evaluate(() => window.shared())).toBe(180);
+  expect(await page.evaluate(() => window.shared())).toBe(200 - changed.add(1).size);
   for (const [index, { position, generation }] of pictures.entries()) {
     const before = pictures[index - 1];
     if (before?.generation === generation) expect(position).toBeGreaterThanOrEqual(before.position);
