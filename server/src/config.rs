@@ -110,7 +110,10 @@ impl Settings {
             log: level.log,
             log_format: level.log_format.unwrap_or_default(),
             transport: level.transport.unwrap_or_default(),
-            projections: ProjectionTables { projections: level.projections.unwrap_or_default() },
+            projections: ProjectionTables {
+                projections: level.projections.unwrap_or_default(),
+                directory: level.directory.unwrap_or_default(),
+            },
         })
     }
 }
@@ -120,9 +123,11 @@ fn read_file(path: &Path) -> Result<Level> {
     let text = std::fs::read_to_string(path).map_err(|error| {
         failure(Reason::Usage, format!("cannot read the settings in {shown}: {error}"))
     })?;
-    toml::from_str(&text).map_err(|error| {
+    let mut level: Level = toml::from_str(&text).map_err(|error| {
         failure(Reason::Usage, format!("{shown} is wrong: {}", error.to_string().trim_end()))
-    })
+    })?;
+    level.directory = path.parent().map(Path::to_owned);
+    Ok(level)
 }
 
 #[cfg(test)]

@@ -8,7 +8,11 @@ use tidewire_eventstore::EventStore;
 use tidewire_projections::{DocumentStore, Projections};
 use tokio::runtime::Handle;
 
-use crate::{config::Configured, database::Database};
+use crate::{
+    config::Configured,
+    database::Database,
+    exit::{Reason, failure},
+};
 
 /// Projections that run, and where their documents are.
 pub(crate) struct Projecting {
@@ -33,6 +37,9 @@ impl Projecting {
         if configured.is_empty() {
             return Ok(None);
         }
+        if let Database::Sqlite(_) = database {
+            refuse_sql(&configured)?;
+        }
         let documents = database.open_documents().await?;
         let mut builder = Projections::builder(log, Arc::clone(&documents), node);
         for Configured { projection, policy } in configured {
@@ -46,5 +53,19 @@ impl Projecting {
     pub(crate) async fn close(self) {
         self.projections.close().await;
         self.documents.close().await;
+    }
+}
+
+/// SQL projections have their rows in the tables of a PostgreSQL database.
+fn refuse_sql(configured: &[Configured]) -> Result<()> {
+    match configured.iter().find(|configured| configured.projection.sql().is_some()) {
+        Some(configured) => {
+            let name = &configured.projection.definition().name;
+            let text = format!(
+                "projection {name:?} of the settings: `kind` is \"sql\", which needs a log in PostgreSQL"
+            );
+            Err(failure(Reason::Usage, text))
+        }
+        None => Ok(()),
     }
 }

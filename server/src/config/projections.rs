@@ -3,13 +3,16 @@
 //! They stand in the file alone: a projection has too many keys for the environment. What is wrong
 //! with one is told with its name and the key.
 
-use std::{fmt, sync::Arc};
+mod sql;
+
+use std::{fmt, path::PathBuf, sync::Arc};
 
 use anyhow::Result;
 use serde::Deserialize;
 use tidewire_projections::{OnPoison, Policy, Projection, declared::DeclaredConfig};
 use toml::{Table, Value};
 
+use self::sql::SqlConfig;
 use crate::exit::{Reason, failure};
 
 /// The tables of the file, as they stand there.
@@ -17,6 +20,8 @@ use crate::exit::{Reason, failure};
 pub(crate) struct ProjectionTables {
     /// `[[projections]]`.
     pub(super) projections: Vec<Table>,
+    /// What paths in them are relative to.
+    pub(super) directory: PathBuf,
 }
 
 /// A projection of the settings, ready to run.
@@ -71,10 +76,15 @@ impl ProjectionTables {
         let run: Table =
             run.into_iter().filter_map(|key| Some((key.to_owned(), table.remove(key)?))).collect();
         let run: Run = read(run, at)?;
-        let declared: DeclaredConfig = read(table, at)?;
-        let projection = declared
-            .build()
-            .map_err(|error| at.wrong(format!("`{}` {}", error.key, error.reason)))?;
+        let projection = if table.get("kind").and_then(Value::as_str) == Some(sql::KIND) {
+            let sql: SqlConfig = read(table, at)?;
+            sql.build(&self.directory).map_err(|wrong| at.wrong(wrong))?
+        } else {
+            let declared: DeclaredConfig = read(table, at)?;
+            declared
+                .build()
+                .map_err(|error| at.wrong(format!("`{}` {}", error.key, error.reason)))?
+        };
         let on_poison = match run.on_poison {
             PoisonWord::Stop => OnPoison::Stop,
             PoisonWord::Park => OnPoison::Park,
@@ -106,11 +116,10 @@ impl fmt::Display for At<'_> {
 }
 
 fn read<T: for<'de> Deserialize<'de>>(table: Table, at: &At<'_>) -> Result<T> {
-    table.try_into().map_err(|error: toml::de::Error| {
-        // The position is one in the table alone, and says nothing; the message names the key.
-        let keys = error.message().to_owned();
-        at.wrong(keys)
-    })
+    // Of several lines, the last says in which key.
+    table
+        .try_into()
+        .map_err(|error: toml::de::Error| at.wrong(error.to_string().trim_end().replace('\n', " ")))
 }
 
 impl fmt::Debug for Configured {
