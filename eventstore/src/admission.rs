@@ -47,7 +47,8 @@ pub(crate) fn admit(append: Append, limits: &Limits) -> Result<Request, AppendEr
     Ok(Request { stream, expected, events, command: None, bytes })
 }
 
-/// Checks `execution` against `limits`, gives the missing ids and one to the execution itself.
+/// Checks `execution` against `limits`, gives the missing ids and one to the execution itself. Its
+/// name may be one of Tidewire's own: who may use which is for whoever takes commands in.
 ///
 /// # Errors
 ///
@@ -57,7 +58,6 @@ pub(crate) fn admit_execution(
     limits: &Limits,
 ) -> Result<Request, AppendError> {
     let Execution { name, key, input, result, append } = execution;
-    refuse_reserved(name.as_str())?;
     within("result", result.len(), limits.result_bytes_max)?;
     json::check(&result, limits.json_depth_max)
         .map_err(|reason| AppendError::InvalidResult { reason })?;

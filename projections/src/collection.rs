@@ -32,7 +32,7 @@ use crate::{
 };
 
 /// The command by which clients edit collections.
-pub const EDIT_COMMAND: &str = "$collection";
+pub use tidewire_protocol::COLLECTION_COMMAND as EDIT_COMMAND;
 
 /// The member of a document that says its revision.
 pub const REVISION_MEMBER: &str = "$revision";

@@ -23,6 +23,7 @@
 //!   dropped where it waits. A handler that computes for long blocks a thread of the runtime: let
 //!   it use `tokio::task::spawn_blocking`.
 
+mod collections;
 mod context;
 mod decision;
 mod handler;
@@ -36,6 +37,7 @@ pub use context::{Caller, Context, StreamState};
 pub use decision::{CommandError, Decision};
 pub use handler::CommandHandler;
 
+pub(crate) use collections::Collections;
 pub(crate) use metrics::CommandMetrics;
 pub(crate) use registry::Registry;
 pub(crate) use runner::Commands;

@@ -1,6 +1,6 @@
 //! [`Tidewire`]: the transport as a library. A builder takes a store and yields an Actix scope.
 
-use std::{any::Any, fmt, os::fd::AsFd, rc::Rc, sync::Arc, time::Duration};
+use std::{any::Any, collections::BTreeSet, fmt, os::fd::AsFd, rc::Rc, sync::Arc, time::Duration};
 
 use actix::{Actor, Arbiter, ArbiterHandle, AsyncContext, Context};
 use actix_http::Request;
@@ -27,7 +27,7 @@ use crate::{
     Config,
     broadcaster::Broadcaster,
     catch_up::CatchUp,
-    commands::{CommandHandler, Registry},
+    commands::{Collections, CommandHandler, Registry},
     consumers::Consumers,
     dispatcher::Drain,
     http,
@@ -66,6 +66,12 @@ pub enum StartError {
         name: String,
         /// What is wrong.
         wrong: &'static str,
+    },
+    /// A collection has no projection of its name.
+    #[error("the collection {name:?} has no projection")]
+    Collection {
+        /// The name.
+        name: Box<str>,
     },
     /// The log cannot be read.
     #[error("the log cannot be read: {0}")]
@@ -128,6 +134,7 @@ pub struct Builder {
     runtime: Option<DatabaseRuntime>,
     commands: Registry,
     projections: Option<Arc<Projections>>,
+    collections: BTreeSet<Box<str>>,
 }
 
 impl Builder {
@@ -203,6 +210,15 @@ impl Builder {
         self
     }
 
+    /// Lets clients edit the documents of these collections, by the command `$collection`. Each has
+    /// to be the name of one of the [projections](Self::projections), made by
+    /// [`Collection::projection`](tidewire_projections::collection::Collection::projection).
+    #[must_use]
+    pub fn collections<'a>(mut self, names: impl IntoIterator<Item = &'a str>) -> Self {
+        self.collections.extend(names.into_iter().map(Box::from));
+        self
+    }
+
     /// Reads the log's head and starts following the log. Has to be called inside an Actix system
     /// (`#[actix_web::main]`).
     ///
@@ -210,9 +226,14 @@ impl Builder {
     ///
     /// [`StartError`] where the log cannot be read, or a setting cannot work.
     pub async fn start(self) -> Result<Tidewire, StartError> {
-        let Self { store, config, token, runtime, mut commands, projections } = self;
+        let Self { store, config, token, runtime, mut commands, projections, collections } = self;
         config.check().map_err(StartError::Config)?;
         commands.check().map_err(|(name, wrong)| StartError::Command { name, wrong })?;
+        if !collections.is_empty() {
+            let collections = Collections::new(collections, projections.clone());
+            let collections = collections.map_err(|name| StartError::Collection { name })?;
+            commands.add_collections(collections);
+        }
         let runtime = match runtime {
             Some(runtime) => runtime,
             None => DatabaseRuntime::new(config.database_threads)?,
@@ -343,7 +364,15 @@ impl Tidewire {
     /// Begins to make a transport over `store`.
     pub fn builder(store: Arc<dyn EventStore>) -> Builder {
         let (config, commands) = (Config::default(), Registry::default());
-        Builder { store, config, token: None, runtime: None, commands, projections: None }
+        Builder {
+            store,
+            config,
+            token: None,
+            runtime: None,
+            commands,
+            projections: None,
+            collections: BTreeSet::new(),
+        }
     }
 
     /// `/ws`, `/streams/{stream}`, `/commands/{name}`, `/events`, `/events/{position}`,

@@ -169,6 +169,7 @@ export const createProjections = (log: Followed, told: () => void): FakeProjecti
     /** What the client has; nothing while it is being told. */
     let held: ReadonlyMap<string, Json> | undefined;
     let generation = projection.generation();
+    let live = false;
     let ended = false;
     /** Everything up to here was told. */
     let position = 0;
@@ -211,11 +212,14 @@ export const createProjections = (log: Followed, told: () => void): FakeProjecti
       const now = select(projection.documents(), query);
       tell(missed(sent), () => {
         held = now;
+        live = true;
         send({ type: 'live', sub, position });
         watch.advance();
       });
     };
     const state = (reset?: QueryReset): void => {
+      if (live) send({ type: 'behind', sub, position, lag: log.head() - position });
+      live = false;
       held = undefined;
       generation = projection.generation();
       position = projection.position();

@@ -2,10 +2,11 @@
 
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
-use tidewire_eventstore::{CommandKey, CommandName, GlobalPosition, NameError};
+use tidewire_eventstore::{CommandKey, GlobalPosition, NameError};
 use tidewire_protocol::{
     CommandRequest, ErrorBody,
     client::{CommandResult, OutboxError},
+    command_name,
 };
 
 /// What the application answered to a command.
@@ -55,7 +56,7 @@ pub(crate) fn request<I: Serialize + ?Sized>(
 ) -> Result<CommandRequest, CommandError> {
     let wrong = |what| move |reason| CommandError::Name { what, reason };
     Ok(CommandRequest {
-        name: CommandName::new(name).map_err(wrong("name"))?,
+        name: command_name(name).map_err(wrong("name"))?,
         data: Bytes::from(serde_json::to_vec(input).map_err(CommandError::Input)?),
         key: Some(CommandKey::new(key).map_err(wrong("key"))?),
     })

@@ -93,6 +93,7 @@ error_codes! {
     StaleCursor = "stale_cursor", never, "The projection was rebuilt since the cursor was given; begin with the first page.";
     WaitTimeout = "wait_timeout", retry, "The projection has not reached the position in time.";
     ProjectionUnavailable = "projection_unavailable", retry, "The projection cannot be read just now.";
+    UnknownCollection = "unknown_collection", never, "There is no collection with this name.";
     Conflict = "conflict", never, "The document is not at the revision that the change demanded; the details have it as it is.";
     NoSuchDocument = "no_such_document", never, "There is no document with this key.";
     Overloaded = "overloaded", retry, "The server has too much to do just now.";

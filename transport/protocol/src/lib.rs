@@ -29,9 +29,10 @@ pub use delivery::{
 };
 pub use filter::Filter;
 pub use messages::{
-    AckMode, After, Answer, AppendRequest, Batch, CommandRequest, ConsumerRef, Cursor, Delivered,
-    Delivery, Direction, Epoch, FeedSpec, FetchRequest, Nack, NackAction, QueryRequest, QueryReset,
-    RequestId, SessionId, Sub, Summary, SummaryWindow, Target,
+    AckMode, After, Answer, AppendRequest, Batch, COLLECTION_COMMAND, CommandRequest, ConsumerRef,
+    Cursor, Delivered, Delivery, Direction, Epoch, FeedSpec, FetchRequest, Nack, NackAction,
+    QueryRequest, QueryReset, RequestId, SessionId, Sub, Summary, SummaryWindow, Target,
+    command_name,
 };
 pub use session::{
     Activity, Auth, Input, Moment, Output, QueryChecked, Session, SessionConfig, SessionInfo,

@@ -15,7 +15,10 @@ use tidewire_eventstore::{
 };
 use uuid::Uuid;
 
-pub use delivery::{AckMode, CommandRequest, ConsumerRef, Delivered, Delivery, Nack, NackAction};
+pub use delivery::{
+    AckMode, COLLECTION_COMMAND, CommandRequest, ConsumerRef, Delivered, Delivery, Nack,
+    NackAction, command_name,
+};
 pub use query::{QueryRequest, QueryReset, Summary, SummaryWindow, Watch};
 
 use crate::{

@@ -9,6 +9,7 @@ use tidewire_eventstore::{
 use tokio::{
     runtime::Handle,
     sync::{Semaphore, oneshot},
+    task::JoinHandle,
 };
 
 use super::CommandError;
@@ -144,6 +145,15 @@ impl Reads {
         self.on_database(async move { store.read(read).await }).await
     }
 
+    /// Runs `work`, which may wait for long, where the database is talked to. None: that is gone.
+    pub(super) async fn beside<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
+        let mut task = AbortOnDrop(self.database.spawn(work));
+        (&mut task.0).await.ok()
+    }
+
     /// Runs `work` where the database is talked to, when its turn has come.
     pub(super) async fn on_database<T: Send + 'static>(
         &self,
@@ -157,5 +167,14 @@ impl Reads {
         });
         // Nothing comes where the runtime is gone.
         answered.await.unwrap_or(Err(ReadError::Unavailable))
+    }
+}
+
+/// A task that ends with whoever waits for it.
+struct AbortOnDrop<T>(JoinHandle<T>);
+
+impl<T> Drop for AbortOnDrop<T> {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }

@@ -65,6 +65,8 @@ enum Why {
     },
     /// The log could not be asked.
     Log(Box<ErrorBody>),
+    /// The protocol has an error of its own for it.
+    Protocol(Box<ErrorBody>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,15 +108,20 @@ impl CommandError {
         Self(Why::Log(Box::new(error)))
     }
 
-    /// Whether the application itself refused.
+    /// A refusal for which the protocol has an error of its own.
+    pub(super) fn protocol(error: ErrorBody) -> Self {
+        Self(Why::Protocol(Box::new(error)))
+    }
+
+    /// Whether the handler refused.
     pub(super) fn is_refusal(&self) -> bool {
-        matches!(self.0, Why::Refused { .. })
+        matches!(self.0, Why::Refused { .. } | Why::Protocol(_))
     }
 
     /// As the client is told.
     pub(super) fn into_body(self) -> ErrorBody {
         match self.0 {
-            Why::Log(error) => *error,
+            Why::Log(error) | Why::Protocol(error) => *error,
             Why::Refused { code, message, details, retry } => {
                 let mut facts = serde_json::Map::new();
                 facts.insert("code".to_owned(), code.into());
@@ -141,7 +148,7 @@ impl fmt::Display for CommandError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Why::Refused { code, message, .. } => write!(f, "{code}: {message}"),
-            Why::Log(error) => error.fmt(f),
+            Why::Log(error) | Why::Protocol(error) => error.fmt(f),
         }
     }
 }

@@ -4,8 +4,12 @@ use std::{collections::HashMap, sync::Arc};
 
 use serde::{Serialize, de::DeserializeOwned};
 use tidewire_eventstore::CommandName;
+use tidewire_projections::collection::EDIT_COMMAND;
 
-use super::handler::{AnyHandler, CommandHandler, Typed};
+use super::{
+    Collections,
+    handler::{AnyHandler, CommandHandler, Typed},
+};
 
 /// The handlers by name, as the application registers them.
 #[derive(Default)]
@@ -31,6 +35,12 @@ impl Registry {
             },
         };
         self.wrong.get_or_insert_with(|| (name.to_owned(), wrong));
+    }
+
+    /// Registers the handler of the edits of collections.
+    pub(crate) fn add_collections(&mut self, collections: Collections) {
+        let name = CommandName::recorded(EDIT_COMMAND).expect("it is a name of Tidewire's own");
+        self.handlers.insert(name, Arc::new(Typed::new(collections)));
     }
 
     /// Finds a name that is none, or that has two handlers.

@@ -6,8 +6,7 @@ use actix_web::{
     web::{Data, Path, Payload},
 };
 use bytes::{BufMut, BytesMut};
-use tidewire_eventstore::CommandName;
-use tidewire_protocol::{ErrorBody, ErrorCode, codec::json};
+use tidewire_protocol::{ErrorBody, ErrorCode, codec::json, command_name};
 
 use super::{Refusal, authorize, body};
 use crate::{commands::Caller, node::Node};
@@ -21,7 +20,7 @@ pub(super) async fn execute(
 ) -> Result<HttpResponse, Refusal> {
     authorize(&request, &node)?;
     body::require_json(&request)?;
-    let name = CommandName::new(&name)?;
+    let name = command_name(&name)?;
     let body = body::read(payload, node.config.message_bytes_max).await?;
     let command = json::decode_command(name, &body)?;
     let done = node.commands.execute(command, Caller::Http).await.map_err(refusal)?;

@@ -50,6 +50,7 @@ impl From<ErrorBody> for Refusal {
             Some(ErrorCode::Unauthorized) => StatusCode::UNAUTHORIZED,
             Some(
                 ErrorCode::UnknownCommand
+                | ErrorCode::UnknownCollection
                 | ErrorCode::UnknownProjection
                 | ErrorCode::NoSuchDocument,
             ) => StatusCode::NOT_FOUND,

@@ -19,6 +19,7 @@ use tidewire_eventstore::{
     Append, EventStore, EventType, ExpectedRevision, GlobalPosition, NewEvent, SqliteOptions,
     SqliteStore, StreamName,
 };
+use tidewire_projections::Projections;
 use tidewire_transport::{Builder, Config, DatabaseRuntime, Tidewire, tune};
 use tokio::{net::TcpStream, sync::oneshot};
 use tokio_tungstenite::{
@@ -50,6 +51,8 @@ pub struct Setup {
     pub store: Option<Arc<dyn EventStore>>,
     /// What else the transport is told, such as its commands.
     pub prepare: Option<fn(Builder) -> Builder>,
+    /// What is kept beside `store`, and which of it clients may edit.
+    pub kept: Option<(Arc<Projections>, Vec<&'static str>)>,
 }
 
 impl Server {
@@ -84,7 +87,11 @@ impl Server {
                         ),
                     };
                 let prepare = setup.prepare.unwrap_or(|builder| builder);
-                let tidewire = prepare(Tidewire::builder(store.clone()))
+                let mut builder = prepare(Tidewire::builder(store.clone()));
+                if let Some((projections, collections)) = setup.kept {
+                    builder = builder.projections(projections).collections(collections);
+                }
+                let tidewire = builder
                     .config(setup.config)
                     .token(setup.token)
                     .runtime(runtime)

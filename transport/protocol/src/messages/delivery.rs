@@ -4,7 +4,7 @@ use std::{num::NonZeroU32, time::Duration};
 
 use bytes::Bytes;
 use tidewire_eventstore::{
-    CommandKey, CommandName, ConsumerName, GlobalPosition, RecordedEvent, Sharing,
+    CommandKey, CommandName, ConsumerName, GlobalPosition, NameError, RecordedEvent, Sharing,
 };
 
 /// How the events of a feed are acknowledged, as far as it bears on how they are put into frames.
@@ -118,6 +118,18 @@ impl Nack {
     pub const REASON_BYTES_MAX: usize = 500;
     /// The longest delay of a retry.
     pub const DELAY_MAX: Duration = Duration::from_secs(3600);
+}
+
+/// The command by which clients edit collections: the only one of Tidewire's own.
+pub const COLLECTION_COMMAND: &str = "$collection";
+
+/// The name of a command that a client may send: an application's, or [`COLLECTION_COMMAND`].
+///
+/// # Errors
+///
+/// [`NameError`] as for [`CommandName::new`].
+pub fn command_name(name: &str) -> Result<CommandName, NameError> {
+    if name == COLLECTION_COMMAND { CommandName::recorded(name) } else { CommandName::new(name) }
 }
 
 /// `command`: something for the application to do.

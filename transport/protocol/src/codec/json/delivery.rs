@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     codes::{ErrorBody, ErrorCode},
+    command_name,
     messages::{CommandRequest, ConsumerRef, Delivery, Nack, NackAction},
 };
 
@@ -94,7 +95,7 @@ pub(super) fn nack(wire: &Wire<'_>) -> Result<Nack, ErrorBody> {
 /// Reads the fields of `command` but `id`. The data shares memory with `whole`.
 pub(super) fn command(wire: &Wire<'_>, whole: &Bytes) -> Result<CommandRequest, ErrorBody> {
     let name = field("name", wire.name).text(usize::MAX)?.ok_or_else(|| missing("name"))?;
-    let name = CommandName::new(&name).map_err(|error| name_error("name", error))?;
+    let name = command_name(&name).map_err(|error| name_error("name", error))?;
     command_named(name, wire, whole)
 }
 
