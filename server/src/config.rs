@@ -4,7 +4,7 @@
 //! A key has one name everywhere: `log_format` in the file is `TIDEWIRE_LOG_FORMAT` in the
 //! environment and `--log-format` on the command line. The transport's limits are the table
 //! `[transport]` of the file, `TIDEWIRE_TRANSPORT_PING_INTERVAL` and
-//! `--set transport.ping_interval=30000`. Projections stand in the file alone.
+//! `--set transport.ping_interval=30000`. Projections and collections stand in the file alone.
 
 mod level;
 mod projections;
@@ -18,7 +18,7 @@ use anyhow::Result;
 use toml::Table;
 
 pub(crate) use level::Level;
-pub(crate) use projections::{Configured, ProjectionTables};
+pub(crate) use projections::{Configured, Kept, ProjectionTables};
 
 use crate::{
     database::Database,
@@ -112,6 +112,7 @@ impl Settings {
             transport: level.transport.unwrap_or_default(),
             projections: ProjectionTables {
                 projections: level.projections.unwrap_or_default(),
+                collections: level.collections.unwrap_or_default(),
                 directory: level.directory.unwrap_or_default(),
             },
         })

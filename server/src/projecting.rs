@@ -4,12 +4,12 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use tidewire_eventstore::EventStore;
+use tidewire_eventstore::{EventStore, ProjectionName};
 use tidewire_projections::{DocumentStore, Projections};
 use tokio::runtime::Handle;
 
 use crate::{
-    config::Configured,
+    config::{Configured, Kept},
     database::Database,
     exit::{Reason, failure},
 };
@@ -18,11 +18,13 @@ use crate::{
 pub(crate) struct Projecting {
     /// What runs.
     pub(crate) projections: Arc<Projections>,
+    /// Which of them clients may edit.
+    pub(crate) collections: Vec<ProjectionName>,
     documents: Arc<dyn DocumentStore>,
 }
 
 impl Projecting {
-    /// Opens the documents of `database` and runs `configured` on what is in `log`. Nothing is
+    /// Opens the documents of `database` and keeps what is to be `kept` of what is in `log`. Nothing is
     /// opened where there is nothing to run. Must be called on the runtime that is to carry it.
     ///
     /// # Errors
@@ -32,21 +34,22 @@ impl Projecting {
         database: &Database,
         log: Arc<dyn EventStore>,
         node: &str,
-        configured: Vec<Configured>,
+        kept: Kept,
     ) -> Result<Option<Self>> {
-        if configured.is_empty() {
+        if kept.projections.is_empty() {
             return Ok(None);
         }
         if let Database::Sqlite(_) = database {
-            refuse_sql(&configured)?;
+            refuse_sql(&kept.projections)?;
         }
         let documents = database.open_documents().await?;
         let mut builder = Projections::builder(log, Arc::clone(&documents), node);
-        for Configured { projection, policy } in configured {
+        for Configured { projection, policy } in kept.projections {
             builder = builder.projection(projection, policy);
         }
         let projections = builder.start(&Handle::current()).await.context("cannot project")?;
-        Ok(Some(Self { projections: Arc::new(projections), documents }))
+        let (projections, collections) = (Arc::new(projections), kept.collections);
+        Ok(Some(Self { projections, collections, documents }))
     }
 
     /// Lets go of what this node owns and closes the documents. The log is still open then.

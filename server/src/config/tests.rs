@@ -82,14 +82,16 @@ fn what_makes_no_sense_is_refused_with_its_name() {
     assert_eq!(Level::from_environment(variables.into_iter()).unwrap().insecure, Some(true));
 }
 
-fn projections(text: &str) -> Result<Vec<Configured>> {
+fn kept(text: &str) -> Result<Kept> {
     Settings::settle(file(text)).unwrap().projections.build()
 }
 
 #[test]
 fn projections_come_with_how_they_are_run() {
-    let built = projections(
+    let kept = kept(
         r#"
+        collections = ["todos", { name = "lists", indexes = [["title"]] }]
+
         [[projections]]
         name = "counts"
         kind = "count_by"
@@ -106,6 +108,11 @@ fn projections_come_with_how_they_are_run() {
         "#,
     )
     .unwrap();
+    let built = &kept.projections;
+    let names: Vec<&str> =
+        built.iter().map(|built| built.projection.definition().name.as_str()).collect();
+    assert_eq!(names, ["counts", "rows", "todos", "lists"]);
+    assert_eq!(kept.collections.iter().map(|name| name.as_str()).collect::<Vec<_>>(), names[2..]);
     let policy = |index: usize| built[index].policy;
     assert_eq!(policy(0), Policy::default());
     let expected = Policy { on_poison: OnPoison::Park, rebuild_on_new_version: true };
@@ -141,6 +148,11 @@ fn a_projection_that_makes_no_sense_is_refused_with_its_name_and_the_key() {
         (tables(&[good.replace("count_by", "guess_by")]), &["\"a\"", "guess_by", "count_by"]),
         (tables(&[good.replace("stream_id", "body.x")]), &["\"a\"", "`key`"]),
         (tables(&[good.to_owned(), good.to_owned()]), &["\"a\"", "`name`", "another"]),
+        ("collections = ['a', 'a']".to_owned(), &["collection \"a\"", "`name`", "another"]),
+        (format!("collections = ['a']\n{}", tables(&[good.to_owned()])), &["collection \"a\""]),
+        ("collections = [7]".to_owned(), &["collection number 1", "name"]),
+        ("collections = ['a-b']".to_owned(), &["collection \"a-b\"", "`name`"]),
+        ("[[collections]]\nname = 'a'\nkey = 'b'".to_owned(), &["collection \"a\"", "`key`"]),
         (tables(&[sql_with("")]), &["\"a\"", "`apply`"]),
         (tables(&[sql_with("apply = 'COMMIT'")]), &["\"a\"", "`apply`", "commit"]),
         (tables(&[sql_with("apply = 'SELECT 1'\nkey = 'id'")]), &["\"a\"", "`key`"]),
@@ -150,7 +162,7 @@ fn a_projection_that_makes_no_sense_is_refused_with_its_name_and_the_key() {
         ),
         (tables(&[sql_with("apply_file = 'no/such.sql'")]), &["\"a\"", "no/such.sql"]),
     ] {
-        let refused = projections(&text).unwrap_err();
+        let refused = kept(&text).unwrap_err();
         assert_eq!(crate::exit::code_of(&refused), 2);
         let refused = refused.to_string();
         assert!(named.iter().all(|named| refused.contains(named)), "{text}: {refused}");
