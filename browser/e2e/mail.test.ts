@@ -230,6 +230,8 @@ test.each([
     expect(scroll).toBeLessThanOrEqual(width);
   };
   await fits();
+  const inbox = mailbox(page, 'Inbox').locator('.name');
+  expect(await inbox.evaluate((place) => place.scrollWidth <= place.clientWidth)).toBe(true);
   await page.screenshot({ path: `${SHOTS}${name}-list.png` });
   await messages(page).nth(1).locator('button').click();
   await expect.poll(() => page.locator('#reader .body').textContent(), PATIENCE).toContain('Best wishes');

@@ -71,7 +71,7 @@ export const reader = (message, body, boxes, { onClose, onMark, onMove, onDelete
   const to = element(
     'select',
     { ariaLabel: 'Move to', onchange: () => to.value && onMove(to.value) },
-    element('option', { value: '', textContent: 'Move to…' }),
+    element('option', { value: '', textContent: 'Move…' }),
     ...boxes
       .filter(([key]) => key !== message.mailbox)
       .map(([key, { name }]) => element('option', { value: key, textContent: name })),

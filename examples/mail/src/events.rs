@@ -9,6 +9,10 @@ use serde::{Deserialize, Serialize};
 
 /// What happens to a mailbox.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[expect(
+    clippy::enum_variant_names,
+    reason = "the names are those of the events, which stand alone in the log"
+)]
 pub(crate) enum MailboxEvent {
     /// It was made.
     MailboxCreated { name: String },
@@ -20,6 +24,10 @@ pub(crate) enum MailboxEvent {
 
 /// What happens to a message.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[expect(
+    clippy::enum_variant_names,
+    reason = "the names are those of the events, which stand alone in the log"
+)]
 pub(crate) enum MessageEvent {
     /// It came into a mailbox, unread.
     MessageDelivered {
