@@ -151,9 +151,12 @@ pub(super) async fn run(args: Args, pins: Pins) -> Result<()> {
     Ok(())
 }
 
+/// A figure: its name, its key, and how it is got from a round.
+type Figure = (&'static str, &'static str, fn(&Round) -> f64);
+
 fn report(args: &Args, few: &[Round], many: &[Round], pins: &Pins) {
     let of = |rounds: &[Round], figure: fn(&Round) -> f64| Spread::of(rounds.iter().map(figure));
-    let figures: [(&str, &str, fn(&Round) -> f64); 3] = [
+    let figures: [Figure; 3] = [
         ("CPU µs an event", "cpu_micros_per_event", Round::micros_an_event),
         ("  of that, sockets", "cpu_micros_per_event_sockets", Round::socket_micros_an_event),
         ("append to client, ms (p50)", "latency_p50_ms", Round::latency_ms),
@@ -165,9 +168,8 @@ fn report(args: &Args, few: &[Round], many: &[Round], pins: &Pins) {
     };
     if args.json {
         let side = |rounds: &[Round]| {
-            let figure = |(_, key, figure): &(_, &str, fn(&Round) -> f64)| {
-                ((*key).to_owned(), of(rounds, *figure).json())
-            };
+            let figure =
+                |(_, key, figure): &Figure| ((*key).to_owned(), of(rounds, *figure).json());
             serde_json::Value::Object(figures.iter().map(figure).collect())
         };
         let ratios = figures.iter().map(|(_, key, of)| ((*key).to_owned(), ratio(*of).json()));

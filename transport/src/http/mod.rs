@@ -59,13 +59,13 @@ pub(crate) fn routes(config: &mut web::ServiceConfig) {
         .service(
             resource("/consumers/{name}/parked/drop").route(web::post().to(consumers::drop_parked)),
         )
-        .service(resource("/projections/{name}/documents").route(web::get().to(documents::list)))
+        .service(resource("/projections").route(web::get().to(projections::list)))
+        .service(resource("/projections/{name}").route(web::get().to(projections::show)))
+        .service(resource("/projections/{name}/documents").route(web::get().to(documents::read)))
         .service(
             resource("/projections/{name}/documents/{key:.+}")
                 .route(web::get().to(documents::show)),
         )
-        .service(resource("/projections").route(web::get().to(projections::list)))
-        .service(resource("/projections/{name}").route(web::get().to(projections::show)))
         .service(
             resource("/projections/{name}/rebuild").route(web::post().to(projections::rebuild)),
         )

@@ -20,7 +20,6 @@ use tidewire_eventstore::{
     Append, EventStore, EventType, ExpectedRevision, GlobalPosition, NewEvent, SqliteOptions,
     SqliteStore, StreamName,
 };
-use tidewire_projections::Projections;
 use tidewire_projections::{DocumentStore, MemoryDocuments, Projections};
 use tidewire_transport::{Builder, Config, DatabaseRuntime, Tidewire, tune};
 use tokio::{net::TcpStream, sync::oneshot};
@@ -54,12 +53,12 @@ pub struct Setup {
     pub store: Option<Arc<dyn EventStore>>,
     /// What else the transport is told, such as its commands.
     pub prepare: Option<fn(Builder) -> Builder>,
-    /// What is kept beside `store`, and which of it clients may edit.
-    pub kept: Option<(Arc<Projections>, Vec<&'static str>)>,
     /// Which projections it runs.
     pub projections: Option<fn(tidewire_projections::Builder) -> tidewire_projections::Builder>,
     /// Where their documents are, instead of in memory of its own.
     pub documents: Option<Arc<dyn DocumentStore>>,
+    /// What is kept beside `store`, and which of it clients may edit.
+    pub kept: Option<(Arc<Projections>, Vec<&'static str>)>,
 }
 
 impl Server {
@@ -108,13 +107,12 @@ impl Server {
                 };
                 let prepare = setup.prepare.unwrap_or(|builder| builder);
                 let mut builder = prepare(Tidewire::builder(store.clone()));
+                if let Some(projections) = &projections {
+                    builder = builder.projections(projections.clone());
+                }
                 if let Some((projections, collections)) = setup.kept {
                     builder = builder.projections(projections).collections(collections);
                 }
-                let builder = match &projections {
-                    Some(projections) => builder.projections(projections.clone()),
-                    None => builder,
-                };
                 let tidewire = builder
                     .config(setup.config)
                     .token(setup.token)
