@@ -193,3 +193,31 @@ fn projections_are_looked_after_through_a_server_and_straight_on_the_database() 
     }
     assert_eq!(fold(&server.api).len(), 1);
 }
+
+#[test]
+fn clients_edit_the_collections_of_the_settings() {
+    let place =
+        Place::sqlite("collections = [\"todos\", { name = \"lists\", indexes = [[\"title\"]] }]\n");
+    let server = place.start();
+    let edit = |data: Value| server.api.post("/commands/$collection", &json!({ "data": data }));
+    let insert = json!({
+        "collection": "todos", "op": "insert", "key": "milk",
+        "document": {"text": "buy milk", "done": false},
+    });
+    assert_eq!(edit(insert).0, 200);
+    let update = json!({
+        "collection": "todos", "op": "update", "key": "milk",
+        "patch": {"done": true}, "revision": 0,
+    });
+    let (status, done) = edit(update.clone());
+    assert_eq!(status, 200, "{done}");
+    let documents = documents(&server.api, "todos", done["position"].as_u64().unwrap());
+    let expected = json!({"text": "buy milk", "done": true, "$revision": 1});
+    assert_eq!(documents["milk"], expected);
+    let (status, refused) = edit(update);
+    assert_eq!((status, &refused["error"]["code"]), (409, &json!("conflict")));
+    assert_eq!(refused["error"]["details"]["document"], expected);
+    let unknown = json!({"collection": "counts", "op": "delete", "key": "milk"});
+    assert_eq!(edit(unknown).0, 404);
+    server.api.get_json("/projections/lists/documents?order=title");
+}

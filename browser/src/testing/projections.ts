@@ -57,7 +57,6 @@ export interface Followed {
 /** The projections of a log. */
 export interface FakeProjections {
   add(name: string, project: Project): FakeProjection;
-  get(name: string): FakeProjection;
   /** The log has grown. */
   proceed(): void;
   /** The log is another one. */
@@ -289,7 +288,6 @@ export const createProjections = (log: Followed, told: () => void): FakeProjecti
         hold: (held) => then(() => projection.hold(held)),
       };
     },
-    get: find,
     proceed: () => known.forEach((projection) => projection.proceed()),
     restart: () => known.forEach((projection) => projection.restart()),
     open,

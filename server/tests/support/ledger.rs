@@ -81,6 +81,11 @@ impl Place {
         fs::write(self.path().join("tidewire.toml"), settings).unwrap();
     }
 
+    /// The database on PostgreSQL.
+    pub(crate) fn database(&self) -> &Database {
+        self.database.as_ref().expect("the log is on PostgreSQL")
+    }
+
     pub(crate) fn path(&self) -> &Path {
         self.directory.path()
     }

@@ -1,4 +1,5 @@
-//! `/projections/{name}/documents`: documents by page, as a query asks for them.
+//! `/projections/{name}/documents`: documents by page, as a query asks for them; and
+//! `/projections/{name}/documents/{key}`: one of them.
 
 use std::num::NonZeroU32;
 
@@ -11,7 +12,10 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tidewire_eventstore::GlobalPosition;
 use tidewire_projections::{documents::PAGE_MAX, query::QueryPage};
-use tidewire_protocol::{ErrorBody, ErrorCode, QueryRequest, query::WrittenQuery};
+use tidewire_protocol::{
+    ErrorBody, ErrorCode, QueryRequest,
+    query::{Reached, WrittenQuery},
+};
 
 use super::{Refusal, authorize, number};
 use crate::node::Node;
@@ -19,7 +23,7 @@ use crate::node::Node;
 /// Documents a page where the request names no limit.
 const LIMIT_DEFAULT: u32 = 100;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct DocumentsQuery {
     key: Option<String>,
@@ -49,6 +53,42 @@ pub(super) async fn read(
     node.live.wait(&request).await?;
     let page = node.documents(request).await?;
     Ok(HttpResponse::Ok().content_type("application/json").body(encode(&page).freeze()))
+}
+
+/// What a request for one document may say.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DocumentQuery {
+    wait: Option<String>,
+    timeout_ms: Option<String>,
+}
+
+/// One document, by its key; 404 where there is none.
+pub(super) async fn show(
+    request: HttpRequest,
+    path: Path<(String, String)>,
+    query: Query<DocumentQuery>,
+    node: Data<Node>,
+) -> Result<HttpResponse, Refusal> {
+    authorize(&request, &node)?;
+    let (name, key) = path.into_inner();
+    let DocumentQuery { wait, timeout_ms } = query.into_inner();
+    let query = DocumentsQuery { key: Some(key), wait, timeout_ms, ..DocumentsQuery::default() };
+    let request = query.request(&name)?;
+    node.live.check(&request.query)?;
+    node.live.wait(&request).await?;
+    let mut page = node.documents(request).await?;
+    let Reached { generation, position } = page.reached;
+    let Some(document) = page.documents.pop() else {
+        let details = json!({ "position": position, "generation": generation });
+        return Err(ErrorBody::of(ErrorCode::NoSuchDocument).with_details(details).into());
+    };
+    let mut out = BytesMut::with_capacity(document.data.len() + 512);
+    let key = Value::from(document.key.as_str());
+    out.put_slice(format!("{{\"key\":{key},\"document\":").as_bytes());
+    out.put_slice(&document.data);
+    out.put_slice(format!(",\"position\":{position},\"generation\":{generation}}}\n").as_bytes());
+    Ok(HttpResponse::Ok().content_type("application/json").body(out.freeze()))
 }
 
 impl DocumentsQuery {

@@ -63,6 +63,10 @@ pub(crate) fn routes(config: &mut web::ServiceConfig) {
         .service(resource("/projections/{name}").route(web::get().to(projections::show)))
         .service(resource("/projections/{name}/documents").route(web::get().to(documents::read)))
         .service(
+            resource("/projections/{name}/documents/{key:.+}")
+                .route(web::get().to(documents::show)),
+        )
+        .service(
             resource("/projections/{name}/rebuild").route(web::post().to(projections::rebuild)),
         )
         .service(resource("/projections/{name}/cancel").route(web::post().to(projections::cancel)))

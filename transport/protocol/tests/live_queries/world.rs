@@ -80,6 +80,8 @@ pub(crate) struct World {
     connections: Vec<Connection>,
     opened: u64,
     restores: bool,
+    /// Whether the next connection does not live long, so that a state is cut in its middle.
+    cut_soon: bool,
 }
 
 impl World {
@@ -99,6 +101,7 @@ impl World {
             cut_at: None,
             connections: Vec::new(),
             opened: 0,
+            cut_soon: false,
         }
     }
 
@@ -173,7 +176,7 @@ impl World {
             let at = if dice < 5 { now + after } else { now };
             self.cut_at.get_or_insert((at, CloseCode::ABNORMAL));
         }
-        if dice == 16 && self.restores {
+        if matches!(dice, 16..=20) && self.restores {
             return self.restore();
         }
         let Some(number) = self.current else { return };
@@ -198,7 +201,9 @@ impl World {
     /// The log and the documents are restored; nobody is connected while that is done.
     fn restore(&mut self) {
         let head = self.projection.head();
-        let kept = self.chance.within(head.saturating_sub(40), head);
+        let lost = if self.chance.once_in(2) { 0 } else { self.chance.within(0, 40) };
+        let kept = head.saturating_sub(lost);
+        self.cut_soon = self.chance.once_in(2);
         self.lose(CloseCode::ABNORMAL);
         self.program.pump(&mut self.projection, None, self.now, &mut self.chance);
         self.connections.clear();
@@ -223,6 +228,10 @@ impl World {
                 self.connections.push(Connection { number, up, down, server, gone_at: None });
                 self.current = Some(number);
                 self.cut_at = None;
+                if std::mem::take(&mut self.cut_soon) {
+                    let at = now + self.millis(50, 600);
+                    self.cut_at = Some((at, CloseCode::ABNORMAL));
+                }
                 self.program.opened(now, &mut self.chance);
             }
             Some(Attempt::Fails(at)) if at <= now => {
