@@ -4,8 +4,9 @@ import { fileURLToPath } from 'node:url';
 import type { Browser } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { proxyTo, type Proxy } from '../test/support/proxy.js';
-import { openDemo, type DemoPage } from './page.js';
 import { chromiumBrowser } from './chromium.js';
+import { folded } from './departures.js';
+import { openDemo, type DemoPage } from './page.js';
 import { demoAt, type Program } from './program.js';
 
 const shots = fileURLToPath(new URL('shots/', import.meta.url));
@@ -53,7 +54,9 @@ describe('the page and the log', () => {
       await until(() => open.page.locator('#story').textContent()).toMatch(/^Back after/);
     }
     const resumes = open.sent.filter(({ type }) => type === 'hello').slice(1);
-    for (const { subscriptions } of resumes) expect(subscriptions?.[0]?.after).toBeGreaterThan(1_000);
+    // Of the clock, of the count and of the flights.
+    for (const { subscriptions } of resumes) expect(subscriptions?.map(({ after }) => after)).toEqual([expect.any(Number), expect.any(Number), expect.any(Number)]);
+    for (const { subscriptions } of resumes) for (const { after } of subscriptions!) expect(after).toBeGreaterThan(1_000);
     await open.complete(await demo.grownTo((await open.positions()).max + 50));
   });
 
@@ -90,7 +93,70 @@ describe('the page and the log', () => {
     }
     const resumes = open.sent.filter(({ type }) => type === 'hello').slice(1);
     expect(resumes.length).toBeGreaterThanOrEqual(2);
-    expect(resumes.every(({ subscriptions }) => typeof subscriptions?.[0]?.after === 'number')).toBe(true);
+    expect(resumes.every(({ subscriptions }) => subscriptions?.every(({ after }) => typeof after === 'number'))).toBe(true);
+  });
+});
+
+describe('the board and the log', () => {
+  let demo: Program;
+  let proxy: Proxy;
+  beforeEach(async () => {
+    demo = await demoAt(3_000);
+    await demo.start();
+    proxy = await proxyTo(demo.port);
+  });
+  afterEach(async () => {
+    await proxy?.close();
+    await demo?.remove();
+  });
+  /** Waits until the pages are live, each beyond `least`, and compares each with a fold of the log. */
+  const right = async (pages: readonly DemoPage[], least: number): Promise<void> => {
+    for (const each of pages) {
+      await until(async () => (await each.departures()).phase === 'live' && (await each.departures()).position).toBeGreaterThan(least);
+      const { position, days, documents } = await each.departures();
+      expect(Object.keys(documents).length).toBeGreaterThan(100);
+      expect(documents).toEqual(Object.fromEntries(await folded(demo.port, position, days)));
+    }
+  };
+  const rebuilt = async (): Promise<void> => {
+    const answer = await fetch(`http://127.0.0.1:${demo.port}/projections/departures/rebuild`, { method: 'POST', headers: { 'content-type': 'application/json' } });
+    expect([answer.status, await answer.text()]).toEqual([202, expect.any(String)]);
+  };
+
+  test('two browsers show what the log says, and the same, before, during and after a rebuild', async () => {
+    const other = await chromiumBrowser();
+    try {
+      const pages = [await openDemo(browser, demo.port), await openDemo(other, proxy.port, { viewport: { width: 1_100, height: 760 }, colorScheme: 'light' })];
+      await right(pages, await demo.grownTo(1_500));
+      const { generation } = await pages[0]!.departures();
+      await rebuilt();
+      await right(pages, (await pages[0]!.departures()).position);
+      for (const each of pages) await until(async () => (await each.departures()).generation).not.toBe(generation);
+      proxy.cut();
+      await right(pages, await demo.grownTo((await demo.head()) + 100));
+      for (const each of pages) expect(await each.page.locator('#rows .row').count()).toBeGreaterThan(5);
+      await pages[0]!.page.screenshot({ path: `${shots}two-browsers-1.png` });
+      await pages[1]!.page.screenshot({ path: `${shots}two-browsers-2.png` });
+      for (const each of pages) await each.complete(await demo.head());
+      for (const each of pages) await each.close();
+    } finally {
+      await other.close();
+    }
+  });
+
+  test('the board is right after the server was killed, again and again', async () => {
+    const open = await openDemo(browser, proxy.port);
+    await right([open], await demo.grownTo(1_500));
+    for (let crash = 0; crash < 3; crash++) {
+      const { documents } = await open.departures();
+      await demo.kill();
+      await until(() => open.status()).toBe('reconnecting');
+      // What it had stays on the board meanwhile.
+      expect(Object.keys((await open.departures()).documents).length).toBeGreaterThanOrEqual(Object.keys(documents).length);
+      await demo.start();
+      await right([open], await demo.grownTo((await open.positions()).max + 100));
+    }
+    await open.close();
   });
 });
 
@@ -139,7 +205,9 @@ describe('the page on a screen', () => {
     await open.page.keyboard.press('ArrowRight');
     await until(async () => [...new Set(await origins())]).toEqual(['LGA']);
     expect((await origins()).length).toBeLessThan(40);
-    expect(Number(await open.page.locator('#table').getAttribute('aria-rowcount'))).toBeGreaterThan(100);
+    // After midnight the day's flights are announced by and by.
+    await until(async () => Number(await open.page.locator('#table').getAttribute('aria-rowcount'))).toBeGreaterThan(100);
+    expect((await origins()).length).toBeLessThan(40);
     await open.close();
   });
 });

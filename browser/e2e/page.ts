@@ -12,9 +12,19 @@ export interface DemoPage {
   /** What the page itself counted. */
   positions(): Promise<Summary & { readonly head: number }>;
   status(): Promise<string>;
+  /** The documents that the board is drawn from. */
+  departures(): Promise<Drawn>;
   /** Waits until the page has everything up to `head`, and checks that it has it exactly once. */
   complete(head: number): Promise<void>;
   close(): Promise<void>;
+}
+
+export interface Drawn {
+  readonly phase: string | undefined;
+  readonly position: number;
+  readonly generation: number;
+  readonly days: readonly string[];
+  readonly documents: { readonly [key: string]: unknown };
 }
 
 /** Opens the demo through `port`. */
@@ -43,6 +53,11 @@ export async function openDemo(browser: Browser, port: number, options: BrowserC
     wire,
     sent,
     positions,
+    departures: () =>
+      page.evaluate(() => {
+        const { phase, position = 0, generation = 0, documents = new Map<string, { readonly day: string }>() } = window.tidewireDemo.departures ?? {};
+        return { phase, position, generation, days: [...new Set(Array.from(documents.values(), ({ day }) => day))], documents: Object.fromEntries(documents) };
+      }),
     status: () => page.evaluate(() => window.tidewireDemo.connection.status),
     async complete(head) {
       await expect.poll(async () => (await positions()).max, { timeout: 60_000, interval: 100 }).toBeGreaterThanOrEqual(head);

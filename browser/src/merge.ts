@@ -1,27 +1,24 @@
 /**
- * JSON values: merge patches (RFC 7396), equality, fields. Pure; what is given is never changed.
+ * JSON values: members, merge patches (RFC 7396), equality. Pure; what is given is never changed.
  */
 
-/** Whether a value is a JSON object. */
-export const isObject = (value: unknown): value is { readonly [name: string]: unknown } =>
-  typeof value === 'object' && value !== null && !Array.isArray(value);
+/** The members of a JSON object, whatever they are called; nothing of anything else. */
+export const membersOf = (value: unknown): Map<string, unknown> | undefined =>
+  Object(value) === value && !Array.isArray(value) ? new Map(Object.entries(value as object)) : undefined;
 
-/** What `patch` makes of `target`. Members are set as data, whatever they are called. */
+/** What `patch` makes of `target`. */
 export const merge = (target: unknown, patch: unknown): unknown => {
-  if (!isObject(patch)) return patch;
-  const members = new Map(isObject(target) ? Object.entries(target) : []);
-  for (const [name, value] of Object.entries(patch)) {
-    if (value === null) members.delete(name);
-    else members.set(name, merge(members.get(name), value));
-  }
+  const changes = membersOf(patch);
+  if (!changes) return patch;
+  const members = membersOf(target) ?? new Map<string, unknown>();
+  changes.forEach((value, name) => (value === null ? members.delete(name) : members.set(name, merge(members.get(name), value))));
   return Object.fromEntries(members);
 };
 
 /** Whether two JSON values are the same, in whatever order their members stand. */
 export const equal = (a: unknown, b: unknown): boolean => {
-  if (a === b) return true;
-  if (!(a instanceof Object && b instanceof Object) || Array.isArray(a) !== Array.isArray(b)) return false;
-  const members = new Map(Object.entries(b));
-  const own = Object.entries(a);
-  return own.length === members.size && own.every(([name, value]) => members.has(name) && equal(value, members.get(name)));
+  if (Object(a) !== a || Object(b) !== b || Array.isArray(a) !== Array.isArray(b)) return a === b;
+  const members = new Map(Object.entries(a as object));
+  const others = Object.entries(b as object);
+  return members.size === others.length && others.every(([name, value]) => equal(members.get(name), value));
 };

@@ -1,32 +1,46 @@
 /**
  * What a live query knows, and what each message makes of it. Pure.
  *
- * There are two pictures: the one that is shown, and the one that comes to be while pages of a state and what
- * changed meanwhile arrive. A page is read at a moment of its own, so nothing of the second is shown before
- * the server says that it is whole. Documents that are the same as before keep their identity throughout.
+ * There are two pictures: the one that is shown, and the next one, while pages of a state and what changed
+ * meanwhile arrive. What is read a page at a time is of several moments, so nothing of the next one is shown
+ * before the server says `live`: all that was told is one picture then, and each step leads to another. Documents that are the same as before keep their identity throughout.
  */
+import { arrange } from './arrange.js';
+import type { TidewireError } from './error.js';
 import { equal, merge } from './merge.js';
-import type { SubscriptionMessage } from './wire.js';
+import type { Change, Json, Query, SubscriptionMessage } from './wire.js';
+
+/** Where a live query stands. Only while it is `live` the documents are up to date; `behind`: the connection was too slow, or the documents are made anew. */
+export type QueryPhase = 'loading' | 'live' | 'behind' | 'ended';
+
+/** The documents, and how far they have come. */
+export interface QueryState<D = Json> {
+  readonly phase: QueryPhase;
+  /** By key; with `order` or `limit` in that order. A document keeps its identity until it changes. */
+  readonly documents: ReadonlyMap<string, D>;
+  /** Everything up to here in the log is in the documents; nothing before the first picture. */
+  readonly position?: number;
+  /** Which life of the projection they are from; a rebuild begins a new one. */
+  readonly generation?: number;
+  /** Why it ended, unless it was stopped. */
+  readonly error?: TidewireError;
+}
 
 /** The documents of a query at a position. */
-export interface Picture<D> {
-  /** Which life of the projection's documents they are from. */
+interface Picture<D> {
   readonly generation: number;
-  /** What happened up to here is in it. */
   readonly position: number;
   readonly documents: ReadonlyMap<string, D>;
   /** Whether it is all there, so that changes after `position` are all that it misses. */
   readonly whole: boolean;
 }
 
-/** What is known. */
-export interface Known<D> {
-  readonly phase: 'loading' | 'live' | 'behind';
-  readonly shown: Picture<D> | undefined;
-  /** What comes next; the same as `shown` while nothing is being built. */
-  readonly next: Picture<D> | undefined;
+/** What is known: the picture that is shown, of which the state tells, and the next one, which is the same while nothing is missing. */
+export interface Known<D> extends QueryState<D> {
+  readonly shown?: Picture<D> | undefined;
+  readonly next?: Picture<D> | undefined;
   /** The log that the positions belong to. */
-  readonly epoch: string | undefined;
+  readonly epoch?: string | undefined;
 }
 
 /** The messages about a live query that move it on; a heartbeat's position comes as `scanned`. */
@@ -34,46 +48,40 @@ export type QueryInput =
   | Extract<SubscriptionMessage, { type: 'subscribed' | 'state' | 'changes' | 'live' | 'behind' }>
   | { readonly type: 'scanned'; readonly position: number };
 
-/** Nothing is known. */
-export const NOTHING: Known<never> = { phase: 'loading', shown: undefined, next: undefined, epoch: undefined };
-
-/** The connection is a new one: a state that was cut off is worth nothing, and what is whole can be resumed. */
+/** The connection is a new one: a picture that was cut off is worth nothing, and one that is whole can be resumed. */
 export const resume = <D>(known: Known<D>): Known<D> => ({ ...known, phase: 'loading', next: known.next?.whole ? known.next : known.shown });
 
-/** `documents` with one more, which keeps its identity if it is what one of the two has. */
-const put = <D>(documents: Map<string, D>, before: Picture<D> | undefined, key: string, document: D): void =>
-  void documents.set(key, [documents.get(key), before?.documents.get(key)].find((old) => equal(old, document)) ?? document);
-
-/** What `message` makes of what is known. `current` is the connection's epoch. Throws at a malformed message. */
-export const receive = <D>(known: Known<D>, message: QueryInput, current: string | undefined): Known<D> => {
-  const { shown } = known;
-  let { phase, next } = known;
-  if (message.type === 'subscribed') return { phase: 'loading', shown, next: message.resumed ? next : undefined, epoch: current };
+/** What `message` makes of what is known of `query`. `epoch` is the connection's. Throws at a malformed message. */
+export const receive = <D>(known: Known<D>, message: QueryInput, query: Query, epoch: string | undefined): Known<D> => {
+  let { phase, shown, next } = known;
+  if (message.type === 'subscribed') return { ...known, phase: 'loading', epoch, next: message.resumed ? next : undefined };
   const { position } = message;
   if (!Number.isSafeInteger(position)) throw position;
-  if (message.type === 'state') {
-    const { generation, more, reset } = message;
-    // Its first page: the others add to what there is.
-    if (!next || reset) {
-      phase = 'loading';
-      next = { generation, position, documents: new Map(), whole: false };
-    }
+  if (message.type === 'state' && (!next || message.reset)) {
+    phase = 'loading';
+    next = { generation: message.generation, position, documents: new Map(), whole: false };
+  }
+  if (!next) {
+    if (message.type === 'scanned') return known;
+    throw message;
+  }
+  if (message.type === 'state' || message.type === 'changes') {
     const documents = new Map(next.documents);
-    for (const { key, document } of message.documents) put(documents, shown, key, document as D);
-    next = { ...next, documents, whole: !more };
-  } else if (!next) throw message;
-  else if (message.type === 'changes') {
-    const { more } = message;
-    const documents = new Map(next.documents);
-    for (const change of message.changes) {
+    // A document of a state is like one that was put.
+    for (const change of message.type === 'state' ? (message.documents as readonly Change[]) : message.changes) {
       const { key } = change;
       if (change.op === 'delete') documents.delete(key);
-      else put(documents, shown, key, (change.op === 'put' ? change.document : merge(documents.get(key), change.patch)) as D);
+      else {
+        const document = change.op === 'patch' ? merge(documents.get(key), change.patch) : change.document;
+        const old = shown?.documents.get(key);
+        documents.set(key, (equal(old, document) ? old : document) as D);
+      }
     }
-    next = { ...next, documents, position, whole: !more };
+    next = { ...next, position, documents: arrange(documents, query), whole: !message.more };
   } else {
     if (message.type !== 'scanned') phase = message.type;
-    next = { ...next, position: Math.max(position, next.position) };
+    if (position > next.position) next = { ...next, position };
   }
-  return { ...known, phase, next, shown: phase === 'loading' || !next.whole ? shown : next };
+  if (phase === 'live' && next.whole) shown = next;
+  return { ...known, ...shown, phase, shown, next };
 };

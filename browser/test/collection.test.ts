@@ -214,6 +214,14 @@ describe('a refusal', () => {
     expect([shown(todos), pending(todos)]).toEqual([{}, []]);
   });
 
+  test('of a collection that is none is told', async () => {
+    begin();
+    const { client } = await open();
+    server.log.projection('orders', () => {});
+    const orders = collection(client, 'orders');
+    expect(await failure(orders.insert('t1', { title: 'a' }))).toMatchObject({ code: 'unknown_collection' });
+  });
+
   test('comes at once when too much is pending', async () => {
     begin();
     const { client } = pair({ queue: { max: 2 } }, server);

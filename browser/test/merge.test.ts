@@ -89,14 +89,6 @@ describe('the order of a window', () => {
     expect(keys({ b: {}, a: { constructor: 1 } }, 'constructor')).toBe('ba');
   });
 
-  test('looks at the first 256 bytes of a text, at whole characters', () => {
-    const long = 'ü'.repeat(127);
-    expect(keys({ b: { t: `${long}aaX` }, a: { t: `${long}aaY` } }, 't')).toBe('ab');
-    expect(keys({ b: { t: `${long}aX` }, a: { t: `${long}aY` } }, 't')).toBe('ba');
-    // The second byte of the last character is beyond.
-    expect(keys({ b: { t: `${long}aüX` }, a: { t: `${long}aöY` } }, 't')).toBe('ab');
-  });
-
   test('is none where none is asked for', () => {
     const documents = new Map([['b', 1], ['a', 2]]);
     expect(arrange(documents, {})).toBe(documents);

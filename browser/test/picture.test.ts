@@ -1,6 +1,6 @@
 /** The reducer of a live query: message by message. */
 import { describe, expect, test } from 'vitest';
-import { NOTHING, receive, resume, type Known, type QueryInput } from '../src/picture.js';
+import { receive, resume, type Known, type QueryInput } from '../src/picture.js';
 import type { Keyed } from '../src/index.js';
 
 type Doc = { readonly v: number };
@@ -11,7 +11,7 @@ const state = (documents: Keyed[], more = false, generation = 1, reset?: 'genera
 const put = (position: number, key: string, v: number, more?: true): QueryInput => ({ type: 'changes', sub: 1, position, changes: [{ op: 'put', key, document: { v } }], ...(more && { more }) });
 const word = (type: 'live' | 'behind' | 'scanned', position: number): QueryInput => ({ type, sub: 1, position }) as QueryInput;
 
-const after = (messages: readonly QueryInput[], from: Known<Doc> = NOTHING): Known<Doc> => messages.reduce<Known<Doc>>((known, message) => receive(known, message, EPOCH), from);
+const after = (messages: readonly QueryInput[], from: Known<Doc> = { phase: 'loading', documents: new Map() }): Known<Doc> => messages.reduce<Known<Doc>>((known, message) => receive(known, message, {}, EPOCH), from);
 const shown = ({ shown: picture }: Known<Doc>) => picture && Object.fromEntries([...picture.documents].map(([key, { v }]) => [key, v]));
 const LIVE = after([subscribed(), state(docs(['a', 1], ['b', 2])), word('live', 3)]);
 
@@ -58,6 +58,18 @@ test('what it resumes with is the newest whole, shown or not', () => {
   expect(resume(whole)).toMatchObject({ phase: 'loading', shown: undefined, next: { position: 5, generation: 1 } });
   const resumed = after([subscribed(true), put(6, 'b', 3), word('live', 6)], resume(whole));
   expect(shown(resumed)).toEqual({ a: 2, b: 3 });
+});
+
+test('while it is behind the picture before stays, and what is told can be resumed from', () => {
+  const behind = after([word('behind', 3), put(5, 'a', 7), put(7, 'b', 8)], LIVE);
+  expect([behind.phase, shown(behind), behind.position]).toEqual(['behind', { a: 1, b: 2 }, 3]);
+  expect(resume(behind).next).toMatchObject({ position: 7 });
+  expect(shown(after([word('live', 7)], behind))).toEqual({ a: 7, b: 8 });
+});
+
+test('a heartbeat before the first state says nothing', () => {
+  const known = after([subscribed()]);
+  expect(after([word('scanned', 3)], known)).toBe(known);
 });
 
 test('while it catches up the picture before stays', () => {

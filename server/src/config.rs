@@ -4,7 +4,7 @@
 //! A key has one name everywhere: `log_format` in the file is `TIDEWIRE_LOG_FORMAT` in the
 //! environment and `--log-format` on the command line. The transport's limits are the table
 //! `[transport]` of the file, `TIDEWIRE_TRANSPORT_PING_INTERVAL` and
-//! `--set transport.ping_interval=30000`. Projections stand in the file alone.
+//! `--set transport.ping_interval=30000`. Projections and collections stand in the file alone.
 
 mod level;
 mod projections;
@@ -18,7 +18,7 @@ use anyhow::Result;
 use toml::Table;
 
 pub(crate) use level::Level;
-pub(crate) use projections::{Configured, ProjectionTables};
+pub(crate) use projections::{Configured, Kept, ProjectionTables};
 
 use crate::{
     database::Database,
@@ -110,7 +110,11 @@ impl Settings {
             log: level.log,
             log_format: level.log_format.unwrap_or_default(),
             transport: level.transport.unwrap_or_default(),
-            projections: ProjectionTables { projections: level.projections.unwrap_or_default() },
+            projections: ProjectionTables {
+                projections: level.projections.unwrap_or_default(),
+                collections: level.collections.unwrap_or_default(),
+                directory: level.directory.unwrap_or_default(),
+            },
         })
     }
 }
@@ -120,9 +124,11 @@ fn read_file(path: &Path) -> Result<Level> {
     let text = std::fs::read_to_string(path).map_err(|error| {
         failure(Reason::Usage, format!("cannot read the settings in {shown}: {error}"))
     })?;
-    toml::from_str(&text).map_err(|error| {
+    let mut level: Level = toml::from_str(&text).map_err(|error| {
         failure(Reason::Usage, format!("{shown} is wrong: {}", error.to_string().trim_end()))
-    })
+    })?;
+    level.directory = path.parent().map(Path::to_owned);
+    Ok(level)
 }
 
 #[cfg(test)]

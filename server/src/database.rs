@@ -9,7 +9,9 @@ use tidewire_eventstore::{
 };
 use tidewire_projections::{
     DocumentStore,
-    documents::{self, PostgresDocuments, PostgresDocumentsOptions, SqliteDocuments},
+    documents::{
+        PostgresDocuments, PostgresDocumentsOptions, SqliteDocuments, SqliteDocumentsOptions,
+    },
 };
 
 use crate::{
@@ -136,7 +138,7 @@ impl Database {
     pub(crate) async fn open_documents(&self) -> Result<Arc<dyn DocumentStore>> {
         match self {
             Self::Sqlite(path) => {
-                let options = documents::SqliteOptions::default();
+                let options = SqliteDocumentsOptions::default();
                 Ok(Arc::new(SqliteDocuments::open(path, options).await?))
             }
             Self::Postgres { url, .. } => {

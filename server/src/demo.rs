@@ -13,7 +13,7 @@ use tidewire_projections::{OnPoison, Policy};
 use tidewire_transport::DatabaseRuntime;
 
 use crate::{
-    config::{Configured, DEFAULT_ADDRESS},
+    config::{Configured, DEFAULT_ADDRESS, Kept},
     database::{Database, Purpose},
     exit::{Reason, code_of, failure},
     flights::{self, Departures},
@@ -109,9 +109,10 @@ pub(crate) fn run(args: Args) -> Result<()> {
 }
 
 /// What the board shows: an event that is no flight of ours is put aside, and the board goes on.
-fn departures() -> Vec<Configured> {
+fn departures() -> Kept {
     let policy = Policy { on_poison: OnPoison::Park, rebuild_on_new_version: true };
-    vec![Configured { projection: Arc::new(Departures::new()), policy }]
+    let departures = Configured { projection: Arc::new(Departures::new()), policy };
+    Kept { projections: vec![departures], collections: Vec::new() }
 }
 
 /// The address that was asked for, or else the usual one or a free one after it.

@@ -13,7 +13,7 @@ use std::{
 
 use actix_web::{App, HttpServer, middleware::DefaultHeaders, web};
 use anyhow::{Context, Result};
-use tidewire_eventstore::EventStore;
+use tidewire_eventstore::{EventStore, ProjectionName};
 use tidewire_transport::{DatabaseRuntime, StartError, Tidewire};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -80,7 +80,9 @@ pub(crate) async fn host<F: Future<Output = ()>>(
     let mut tidewire =
         Tidewire::builder(Arc::clone(&store)).config(transport).token(token).runtime(runtime);
     if let Some(projecting) = &projecting {
-        tidewire = tidewire.projections(Arc::clone(&projecting.projections));
+        let collections = projecting.collections.iter().map(ProjectionName::as_str);
+        tidewire =
+            tidewire.projections(Arc::clone(&projecting.projections)).collections(collections);
     }
     let tidewire = tidewire.start().await.map_err(|error| match error {
         StartError::Config(_) => failure(Reason::Usage, error.to_string()),

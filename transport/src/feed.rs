@@ -36,6 +36,10 @@ pub(crate) struct Feed {
     /// The last page was cut for its bytes before the next page's beginning, so that the next one
     /// has to begin right at the position.
     cut: bool,
+    /// Where to leave the page at hand: there the group's log goes on with a whole frame. A page
+    /// that were read to its end would mostly end in the midst of one, where events come as fast
+    /// as pages do, again and again.
+    until: Option<GlobalPosition>,
     /// Pages in a row that brought the feed no further.
     fruitless: u32,
     /// Its window is full.
@@ -64,7 +68,8 @@ impl Feed {
         // Counted as behind until it has attached, which may be at once.
         worker.metrics.subscriptions_behind.fetch_add(1, Relaxed);
         let source = Source::Seeking;
-        Self { key, seat, position: after, cut: false, fruitless: 0, waits: false, source }
+        let (cut, until, fruitless, waits) = (false, None, 0, false);
+        Self { key, seat, position: after, cut, until, fruitless, waits, source }
     }
 
     /// The subscription's handle.
@@ -183,6 +188,20 @@ impl Feed {
                     self.source = Source::Seeking;
                 }
                 Source::Page { page, next } => match page.frames.get(*next) {
+                    Some(entry) if self.until.is_some_and(|until| entry.last > until) => {
+                        let until = self.until.take().unwrap_or(entry.last);
+                        let after = std::mem::replace(&mut self.position, until);
+                        let begins = entry.first.max(after.next());
+                        let part = (begins <= until).then(|| page.part(&self.key, after, until));
+                        self.source = Source::Seeking;
+                        let Some(frames) = part.filter(|frames| !frames.is_empty()) else {
+                            continue;
+                        };
+                        let events = until.distance_from(begins.previous());
+                        metrics.events_delivered.fetch_add(events, Relaxed);
+                        metrics.frames_sent.fetch_add(1, Relaxed);
+                        return (Some(frames), None);
+                    }
                     Some(entry) => {
                         let portion = match &entry.singles {
                             None => {
@@ -225,6 +244,7 @@ impl Feed {
                         let (sub, position) = (self.key.sub, self.position);
                         return (None, Some(Input::Live { sub, position }));
                     }
+                    self.until = worker.hub.borrow().torn_at(self.seat, self.position);
                     let slot = worker.page(session, &self.key, self.seat, self.position, self.cut);
                     self.source = Source::Waiting(slot);
                 }

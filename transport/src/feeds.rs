@@ -48,10 +48,11 @@ impl OpenFeed {
         }
     }
 
-    /// How far it has come, with everything up to there handed to the socket.
-    pub(crate) fn looked_at(&mut self, worker: &Worker) -> GlobalPosition {
+    /// How far it has come, with everything up to there handed to the socket; none where its
+    /// client has nothing yet that it could go on from.
+    pub(crate) fn looked_at(&mut self, worker: &Worker) -> Option<GlobalPosition> {
         match self {
-            Self::Events(feed) => feed.looked_at(&worker.hub.borrow()),
+            Self::Events(feed) => Some(feed.looked_at(&worker.hub.borrow())),
             Self::Query(feed) => feed.looked_at(&worker.live.borrow()),
         }
     }

@@ -17,7 +17,7 @@ use slab::Slab;
 use tidewire_eventstore::{
     ERASED_TYPE, EventType, GlobalPosition, PartitionSet, RecordedEvent, StreamHash, plant::Plant,
 };
-use tidewire_protocol::{AckMode, FeedSpec, Sub, codec::json};
+use tidewire_protocol::{AckMode, FeedSpec, Sub, Summary, codec::json};
 
 use crate::{
     answers,
@@ -27,6 +27,7 @@ use crate::{
     metrics::WorkerMetrics,
     short_log::{Cursor, Entry, Next, ShortLog},
     singles::Singles,
+    summary::{self, Window},
 };
 
 /// Most events in one frame.
@@ -77,10 +78,19 @@ impl GroupKey {
         names.filter_map(|name| EventType::recorded(name).ok()).collect()
     }
 
+    /// What is counted together, where this group's members want counts.
+    fn summary(&self) -> Option<Summary> {
+        self.feed.batch.summary
+    }
+
     /// How long an event may wait for others.
     fn delay(&self) -> Option<Duration> {
-        let delay = self.feed.batch.max_delay_ms.filter(|ms| *ms > 0)?;
-        Some(Duration::from_millis(delay.into()))
+        let delay = match self.summary() {
+            Some(Summary::Millis(ms)) => Some(ms),
+            Some(Summary::Events(_)) => None,
+            None => self.feed.batch.max_delay_ms.filter(|ms| *ms > 0),
+        };
+        Some(Duration::from_millis(delay?.into()))
     }
 
     /// Most events in one frame.
@@ -118,6 +128,8 @@ struct Group<M> {
     wanted: Vec<u32>,
     /// Events that wait for others, where the group's members wish for fewer frames.
     held: Vec<RecordedEvent>,
+    /// What was counted and not told yet, where the group's members want counts.
+    window: Option<Window>,
     /// A [flush](Hub::flush) is under way.
     flushing: bool,
 }
@@ -126,7 +138,9 @@ impl<M> Group<M> {
     /// Everything through this position is in the log or does not match, if the worker has looked
     /// through `last`.
     fn scanned(&self, last: GlobalPosition) -> GlobalPosition {
-        self.held.first().map_or(last, |event| event.position.previous())
+        let counted = self.window.as_ref().map(Window::first);
+        let waits = self.held.first().map(|event| event.position).or(counted);
+        waits.map_or(last, GlobalPosition::previous)
     }
 }
 
@@ -216,6 +230,7 @@ impl<M: Member> Hub<M> {
                     members: Slab::new(),
                     wanted: Vec::new(),
                     held: Vec::new(),
+                    window: None,
                     flushing: false,
                 });
                 self.interest.add(&key.feed.target, group);
@@ -251,11 +266,21 @@ impl<M: Member> Hub<M> {
     }
 
     /// See [`ShortLog::attach`]. What is held back goes out first: a reader inside of it could
-    /// never connect.
+    /// never connect. So does what was counted, up to where the reader is.
     pub(crate) fn attach(&mut self, seat: Seat, position: GlobalPosition) -> Option<Cursor> {
-        self.release(seat.group);
+        let window = &mut self.groups[seat.group].window;
+        if window.as_ref().is_none_or(|window| window.first() <= position) {
+            let later = window.as_mut().and_then(|window| window.cut(position));
+            self.release(seat.group);
+            self.groups[seat.group].window = later;
+        }
         self.evict();
         self.groups[seat.group].log.attach(position)
+    }
+
+    /// See [`ShortLog::torn_at`].
+    pub(crate) fn torn_at(&self, seat: Seat, position: GlobalPosition) -> Option<GlobalPosition> {
+        self.groups[seat.group].log.torn_at(position)
     }
 
     /// How far the log was looked at for a group's members.
@@ -314,12 +339,16 @@ impl<M: Member> Hub<M> {
         for id in std::mem::take(&mut self.touched) {
             let group = &mut self.groups[id];
             let mut wanted = std::mem::take(&mut group.wanted);
-            match group.key.delay() {
-                None => self.publish(id, events, &wanted, committed_at),
-                Some(delay) => {
-                    if !std::mem::replace(&mut group.flushing, true) {
-                        holding.push(Held { group: id, serial: group.serial, delay });
-                    }
+            let delay = group.key.delay();
+            if let Some(delay) = delay
+                && !std::mem::replace(&mut group.flushing, true)
+            {
+                holding.push(Held { group: id, serial: group.serial, delay });
+            }
+            match (group.key.summary(), delay) {
+                (Some(summary), _) => self.count(id, summary, events, &wanted),
+                (None, None) => self.publish(id, events, &wanted, committed_at),
+                (None, Some(_)) => {
                     self.metrics.held_events.fetch_add(wanted.len() as i64, Relaxed);
                     group.held.extend(wanted.iter().map(|index| events[*index as usize].clone()));
                     if group.held.len() >= group.key.frame_events_max() {
@@ -348,8 +377,23 @@ impl<M: Member> Hub<M> {
         }
     }
 
+    /// Counts the `wanted` of `events` for group `id`, and publishes what is full.
+    fn count(&mut self, id: GroupId, of: Summary, events: &[RecordedEvent], wanted: &[u32]) {
+        let group = &mut self.groups[id];
+        let wanted = wanted.iter().map(|index| &events[*index as usize]);
+        let full = summary::count(of, group.key.sub, &mut group.window, wanted);
+        if !full.is_empty() {
+            self.push(id, full);
+        }
+    }
+
     /// Publishes what group `id` holds back.
     fn release(&mut self, id: GroupId) {
+        let group = &mut self.groups[id];
+        if let Some(window) = group.window.take() {
+            let entry = window.entry(group.key.sub);
+            self.push(id, vec![entry]);
+        }
         let events = std::mem::take(&mut self.groups[id].held);
         if events.is_empty() {
             return;
@@ -368,27 +412,37 @@ impl<M: Member> Hub<M> {
         wanted: &[u32],
         committed_at: Option<Instant>,
     ) {
-        let group = &mut self.groups[id];
+        let group = &self.groups[id];
+        let mut entries = Vec::new();
         let mut rest = wanted;
         while !rest.is_empty() {
             let (frame, taken) = self.encoder.frame(&group.key, events, rest);
             let of_frame = rest[..taken].iter().map(|index| &events[*index as usize]);
-            self.metrics.encoded_bytes.fetch_add(frame.len() as u64, Relaxed);
-            self.ages.push_back((id, group.serial));
-            let entry = Entry {
+            entries.push(Entry {
                 first: events[rest[0] as usize].position,
                 last: events[rest[taken - 1] as usize].position,
                 events: taken as u32,
                 committed_at,
                 frame,
                 singles: group.key.singles(of_frame),
-            };
+            });
+            rest = &rest[taken..];
+        }
+        self.push(id, entries);
+    }
+
+    /// Adds frames to the log of group `id`, and wakes its members.
+    fn push(&mut self, id: GroupId, entries: Vec<Entry>) {
+        let group = &mut self.groups[id];
+        let first = entries.first().map_or(0, |entry| entry.first.get());
+        for entry in entries {
+            self.metrics.encoded_bytes.fetch_add(entry.frame.len() as u64, Relaxed);
+            self.ages.push_back((id, group.serial));
             self.log_bytes += entry.bytes();
             self.metrics.shared_log_bytes.fetch_add(entry.bytes() as i64, Relaxed);
             group.log.push(entry);
-            rest = &rest[taken..];
         }
-        if Plant::LostWakeUp.is_active() && events[0].position.get().is_multiple_of(5) {
+        if Plant::LostWakeUp.is_active() && first.is_multiple_of(5) {
             return;
         }
         for (_, member) in &group.members {
@@ -407,6 +461,7 @@ impl<M: Member> Hub<M> {
         for (_, group) in &mut self.groups {
             self.metrics.held_events.fetch_sub(group.held.len() as i64, Relaxed);
             group.held.clear();
+            group.window = None;
             freed += group.log.restart(head).1;
             for (_, member) in &group.members {
                 member.wake();
@@ -435,6 +490,9 @@ impl<M: Member> Hub<M> {
             if group.held.first().is_some_and(|event| event.position <= purge.through) {
                 self.metrics.held_events.fetch_sub(group.held.len() as i64, Relaxed);
                 group.held.clear();
+                stale += group.log.restart(self.last).1;
+            }
+            if group.window.take_if(|window| window.first() <= purge.through).is_some() {
                 stale += group.log.restart(self.last).1;
             }
             freed += stale;
@@ -541,6 +599,9 @@ pub(crate) fn encode_page<'a>(
     key: &GroupKey,
     events: impl Iterator<Item = &'a RecordedEvent>,
 ) -> Vec<Entry> {
+    if let Some(summary) = key.summary() {
+        return summary::encode_page(summary, key.sub, events);
+    }
     let mut entries = Vec::new();
     let mut at_hand: Vec<(&RecordedEvent, Bytes)> = Vec::new();
     let mut bytes = 0;

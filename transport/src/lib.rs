@@ -43,6 +43,7 @@ mod session_actor;
 mod session_cell;
 mod short_log;
 mod singles;
+mod summary;
 mod turns;
 mod websocket;
 mod worker;

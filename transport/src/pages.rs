@@ -62,10 +62,20 @@ impl EncodedPage {
         if frame.first > position {
             return frame.frame.clone();
         }
-        let rest = self.raw.events.iter().filter(|event| {
-            event.position > position && event.position <= frame.last && key.lets_through(event)
+        self.part(key, position, frame.last)
+    }
+
+    /// What is for the group of `key` after one position through another, in frames of its own.
+    pub(crate) fn part(
+        &self,
+        key: &GroupKey,
+        after: GlobalPosition,
+        through: GlobalPosition,
+    ) -> Bytes {
+        let part = self.raw.events.iter().filter(|event| {
+            event.position > after && event.position <= through && key.lets_through(event)
         });
-        let mut entries = encode_page(key, rest);
+        let mut entries = encode_page(key, part);
         match entries.len() {
             1 => entries.remove(0).frame,
             _ => entries.iter().flat_map(|entry| &entry.frame[..]).copied().collect(),

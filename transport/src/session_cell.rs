@@ -515,10 +515,6 @@ impl SessionCell {
                     state.reply_bytes += bytes.len();
                     state.replies.push_back(bytes);
                 }
-                Output::Open { sub, feed, .. } if feed.batch.summary.is_some() => {
-                    let error = tidewire_protocol::ErrorCode::Unsupported.into();
-                    state.session.handle(Input::FeedFailed { sub, error }, self.moment());
-                }
                 Output::Open { sub, feed, after } => {
                     let feed = Feed::open(self, GroupKey { feed, sub }, after);
                     state.feeds.push(OpenFeed::Events(feed));
@@ -595,7 +591,8 @@ impl SessionCell {
     /// How far each feed has been looked at with everything matching handed to the socket.
     fn positions(&self, state: &mut State) -> Vec<(Sub, GlobalPosition)> {
         let worker = &self.worker;
-        state.feeds.iter_mut().map(|feed| (feed.sub(), feed.looked_at(worker))).collect()
+        let position = |feed: &mut OpenFeed| Some((feed.sub(), feed.looked_at(worker)?));
+        state.feeds.iter_mut().filter_map(position).collect()
     }
 
     /// Cuts the socket off, whatever it still holds.

@@ -126,6 +126,13 @@ impl ShortLog {
         }
     }
 
+    /// Where the frame ends that a reader is in the midst of, if it is and cannot be given the rest.
+    pub(crate) fn torn_at(&self, position: GlobalPosition) -> Option<GlobalPosition> {
+        let seen = self.entries.partition_point(|entry| entry.last <= position);
+        let entry = self.entries.get(seen).filter(|entry| entry.is_torn_at(position))?;
+        Some(entry.last)
+    }
+
     /// What a reader at `cursor`, served through `position`, gets next. Entries that it already
     /// has are passed over (it may have attached from a page that ran ahead of this log).
     pub(crate) fn next(&self, cursor: &mut Cursor, position: GlobalPosition) -> Next<'_> {
@@ -198,6 +205,8 @@ mod tests {
             (50, true), // ahead of the log
         ] {
             assert_eq!(log().attach(at(position)).is_some(), attaches, "position {position}");
+            let torn = [(5, 6), (8, 9)].into_iter().find(|(first, _)| *first == position);
+            assert_eq!(log().torn_at(at(position)), torn.map(|(_, last)| at(last)));
         }
     }
 

@@ -23,7 +23,8 @@ interface Asked {
 export interface Editable {
   revision(stream: string): number | undefined;
   append(stream: string, type: string, data: Json): { readonly position: number; readonly revision: number };
-  projection(name: string): FakeProjection;
+  /** None where there is no collection of that name. */
+  collection(name: string): FakeProjection | undefined;
 }
 
 const EVENTS = { insert: 'Inserted', update: 'Updated', delete: 'Deleted' } as const;
@@ -44,7 +45,9 @@ export const projectCollection =
 export const edit = (log: Editable, data: Json): { readonly data: Json; readonly position: number } => {
   const { collection, op, key, document, patch, revision } = data as unknown as Asked;
   const stream = `${collection}-${key}`;
-  const present = log.projection(collection).documents().get(key);
+  const kept = log.collection(collection);
+  if (!kept) throw new Refusal('unknown_collection');
+  const present = kept.documents().get(key);
   const at = log.revision(stream);
   const conflict = (): Refusal => new Refusal('conflict', { document: present ?? null, revision: present === undefined ? null : at! });
   if (op === 'insert' ? present !== undefined : revision !== undefined && at !== undefined && revision !== at) throw conflict();

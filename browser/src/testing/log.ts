@@ -87,6 +87,7 @@ export function createFakeLog(): FakeLog {
   const sessions = new Set<{ advance(): void }>();
   const handlers = new Map<string, CommandHandler>();
   const results = new Map<string, Result>();
+  const collections = new Map<string, FakeProjection>();
   let consumers = createConsumers();
   const head = (): number => first - 1 + events.length;
 
@@ -149,7 +150,11 @@ export function createFakeLog(): FakeLog {
     consumer: (name) => consumers.get(name),
     replay: (name, positions) => consumers.replay(name, positions),
     projection: (name, project) => projections.add(name, project),
-    collection: (name) => projections.add(name, projectCollection(name)),
+    collection(name) {
+      const kept = projections.add(name, projectCollection(name));
+      collections.set(name, kept);
+      return kept;
+    },
     command: (name, handler) => void handlers.set(name, handler),
     session(send) {
       const subs = new Map<number, { request: Subscribe & { readonly to: Target }; sent: number; summaries?: FakeSummaries }>();
@@ -300,7 +305,7 @@ export function createFakeLog(): FakeLog {
   const editable = {
     revision: (stream: string) => revisions.get(stream),
     append: (stream: string, type: string, data: Json) => log.append(stream, [{ type, data }]),
-    projection: (name: string) => projections.get(name),
+    collection: (name: string) => collections.get(name),
   };
   return log;
 }

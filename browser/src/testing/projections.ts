@@ -57,7 +57,6 @@ export interface Followed {
 /** The projections of a log. */
 export interface FakeProjections {
   add(name: string, project: Project): FakeProjection;
-  get(name: string): FakeProjection;
   /** The log has grown. */
   proceed(): void;
   /** The log is another one. */
@@ -169,6 +168,7 @@ export const createProjections = (log: Followed, told: () => void): FakeProjecti
     /** What the client has; nothing while it is being told. */
     let held: ReadonlyMap<string, Json> | undefined;
     let generation = projection.generation();
+    let live = false;
     let ended = false;
     /** Everything up to here was told. */
     let position = 0;
@@ -211,11 +211,14 @@ export const createProjections = (log: Followed, told: () => void): FakeProjecti
       const now = select(projection.documents(), query);
       tell(missed(sent), () => {
         held = now;
+        live = true;
         send({ type: 'live', sub, position });
         watch.advance();
       });
     };
     const state = (reset?: QueryReset): void => {
+      if (live) send({ type: 'behind', sub, position, lag: log.head() - position });
+      live = false;
       held = undefined;
       generation = projection.generation();
       position = projection.position();
@@ -285,7 +288,6 @@ export const createProjections = (log: Followed, told: () => void): FakeProjecti
         hold: (held) => then(() => projection.hold(held)),
       };
     },
-    get: find,
     proceed: () => known.forEach((projection) => projection.proceed()),
     restart: () => known.forEach((projection) => projection.restart()),
     open,

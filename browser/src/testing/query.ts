@@ -2,7 +2,7 @@
  * Queries over documents in memory, as every server answers them; and merge patches between two values. Pure.
  */
 import { arrange, compare, field, rank } from '../arrange.js';
-import { equal, isObject } from '../merge.js';
+import { equal, membersOf } from '../merge.js';
 import type { Condition, Json, Query } from '../wire.js';
 
 const meets = (condition: Condition, document: Json): boolean => {
@@ -44,11 +44,12 @@ const hasNull = (value: Json): boolean => value === null || (typeof value === 'o
 
 /** The merge patch (RFC 7396) that makes `after` of `before`; nothing if none can. */
 export const patchBetween = (before: Json, after: Json): Json | undefined => {
-  if (!isObject(before) || !isObject(after)) return hasNull(after) ? undefined : after;
+  const [members, others] = [membersOf(before) as Map<string, Json> | undefined, membersOf(after) as Map<string, Json> | undefined];
+  if (!members || !others) return hasNull(after) ? undefined : after;
   const patch = new Map<string, Json>();
-  for (const name of Object.keys(before)) if (!Object.hasOwn(after, name)) patch.set(name, null);
-  for (const [name, value] of Object.entries(after as { [name: string]: Json })) {
-    const old = Object.hasOwn(before, name) ? (before[name] as Json) : undefined;
+  for (const name of members.keys()) if (!others.has(name)) patch.set(name, null);
+  for (const [name, value] of others) {
+    const old = members.get(name);
     if (old !== undefined && equal(old, value)) continue;
     const change = patchBetween(old ?? 0, value);
     if (change === undefined) return undefined;

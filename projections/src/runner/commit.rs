@@ -24,6 +24,8 @@ pub(super) struct Done {
     pub(super) parked: u64,
     /// Events that it took, those that did not concern the projection among them.
     pub(super) events: usize,
+    /// The last of them.
+    pub(super) last: GlobalPosition,
     /// Documents that it wrote.
     pub(super) writes: usize,
 }
@@ -49,16 +51,18 @@ impl Committing {
         Self { task, done, _turn: turn }
     }
 
-    /// Waits for what becomes of it; `told` is called while the turn is still kept.
-    pub(super) async fn end(mut self, told: impl FnOnce(Done)) -> Result<(), Failed> {
+    /// Waits for what becomes of it, and says how many events it was about; `told` is called while
+    /// the turn is still kept.
+    pub(super) async fn end(mut self, told: impl FnOnce(Done)) -> Result<usize, Failed> {
         match self.task.join().await.unwrap_or(Err(StoreError::Unavailable)) {
             Ok(()) => {
+                let events = self.done.events;
                 told(self.done);
-                Ok(())
+                Ok(events)
             }
             Err(error) => {
-                let Done { batch, events, .. } = self.done;
-                Err(Failed { error, events, position: batch.position })
+                let Done { events, last, .. } = self.done;
+                Err(Failed { error, events, position: last })
             }
         }
     }

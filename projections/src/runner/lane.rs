@@ -100,13 +100,23 @@ pub(super) struct Lane {
 }
 
 /// A batch that was projected.
+#[derive(Default)]
 struct Projected {
     /// How many of the events it took.
     events: usize,
+    /// The last of them.
+    last: GlobalPosition,
     parked: Vec<Parked>,
     sql: Option<SqlBatch>,
     /// The event after those that it took is poison, and the projection stops there.
     poison: Option<(GlobalPosition, String)>,
+}
+
+impl Projected {
+    fn took(&mut self, event: &RecordedEvent) {
+        self.events += 1;
+        self.last = event.position;
+    }
 }
 
 impl Lane {
@@ -232,7 +242,7 @@ impl Lane {
         let mut named = Named::of(projection, events, bounds).await;
         let generation = self.generation.generation;
         named.load(&mut self.set, hub.documents.as_ref(), generation, bounds).await?;
-        let mut projected = Projected { events: 0, parked: Vec::new(), sql: None, poison: None };
+        let mut projected = Projected::default();
         for (number, event) in events.iter().take(named.len()).enumerate() {
             let outcome = match self.foreseen(event) {
                 Some(reason) => Err(reason),
@@ -247,7 +257,7 @@ impl Lane {
             {
                 return Ok(projected);
             }
-            projected.events += 1;
+            projected.took(event);
             let full = self.set.dirty_len() > COMMIT_WRITES_MAX - EVENT_CHANGES_MAX
                 || self.set.len_bytes() > 2 * bounds.document_bytes;
             if full {
@@ -262,7 +272,7 @@ impl Lane {
 
     /// Gathers the first of `events` for a statement, as many as make a batch.
     fn gather(&mut self, events: &[RecordedEvent], statement: &Arc<str>) -> Projected {
-        let mut projected = Projected { events: 0, parked: Vec::new(), sql: None, poison: None };
+        let mut projected = Projected::default();
         let mut gathered = Vec::new();
         let mut bytes = 0;
         for event in events.iter().take(self.batch_events.max(1)) {
@@ -277,7 +287,7 @@ impl Lane {
             } else if batch::concerns(event, self.hub.projection.as_ref()) {
                 gathered.push(event);
             }
-            projected.events += 1;
+            projected.took(event);
         }
         if !gathered.is_empty() {
             projected.sql = Some(sql::batch(statement, gathered.into_iter()));
@@ -325,7 +335,7 @@ impl Lane {
         projected: Projected,
         through: GlobalPosition,
     ) -> Result<(), Obstacle> {
-        let Projected { events, parked, sql, .. } = projected;
+        let Projected { events, last, parked, sql, .. } = projected;
         let idle = self.set.dirty_len() == 0 && parked.is_empty() && sql.is_none();
         self.scanned = self.scanned.max(through);
         if idle {
@@ -350,7 +360,7 @@ impl Lane {
             changes,
         };
         let parked = commit.parked.len() as u64;
-        let done = Done { batch, parked, events, writes: commit.writes.len() };
+        let done = Done { batch, parked, events, last, writes: commit.writes.len() };
         self.send(commit, done).await
     }
 
@@ -396,7 +406,8 @@ impl Lane {
         // The set counts what was taken from it against what was committed.
         let (writes, _) = self.set.take_writes();
         debug_assert!(writes.is_empty());
-        self.send(commit, Done { batch, parked: 0, events: 0, writes: 0 }).await
+        let done = Done { last: batch.position, batch, parked: 0, events: 0, writes: 0 };
+        self.send(commit, done).await
     }
 
     async fn send(&mut self, commit: Commit, done: Done) -> Result<(), Obstacle> {
@@ -426,11 +437,14 @@ impl Lane {
             done.count(&hub.counters);
             hub.committed(done.batch, done.parked);
         };
-        committing.end(told).await.map_err(Obstacle::Commit)?;
+        let events = committing.end(told).await.map_err(Obstacle::Commit)?;
         self.set.committed();
         self.set.evict(self.hub.config.documents_bytes);
-        self.failures = 0;
-        self.batch_events = (self.batch_events * 2).min(self.hub.config.batch_events);
+        if events > 0 {
+            // What took no event says nothing about the next that are tried.
+            self.failures = 0;
+            self.batch_events = (self.batch_events * 2).min(self.hub.config.batch_events);
+        }
         Ok(())
     }
 

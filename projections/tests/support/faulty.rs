@@ -22,6 +22,7 @@ use tidewire_projections::{
 use tokio::time::sleep;
 
 /// A bug to plant.
+#[allow(dead_code, reason = "each test uses a part of it")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Plant {
     /// The checkpoint and the documents are two transactions, the checkpoint first; sometimes the
@@ -32,6 +33,7 @@ pub(crate) enum Plant {
 }
 
 /// Documents behind a bad connection.
+#[allow(dead_code, reason = "each test uses a part of it")]
 #[derive(Clone)]
 pub(crate) struct Faulty {
     documents: MemoryDocuments,
@@ -39,6 +41,8 @@ pub(crate) struct Faulty {
     /// Whether faults happen now; the same for all nodes.
     failing: Arc<AtomicBool>,
     plant: Option<Plant>,
+    /// How often it was asked for changes.
+    pub(crate) changes_asked: Arc<AtomicU64>,
 }
 
 enum Fault {
@@ -59,7 +63,8 @@ impl Faulty {
         failing: Arc<AtomicBool>,
         plant: Option<Plant>,
     ) -> Self {
-        Self { documents, random: Arc::new(AtomicU64::new(seed | 1)), failing, plant }
+        let random = Arc::new(AtomicU64::new(seed | 1));
+        Self { documents, random, failing, plant, changes_asked: Arc::default() }
     }
 
     fn random(&self, below: u64) -> u64 {
@@ -247,6 +252,7 @@ impl DocumentStore for Faulty {
     }
 
     fn changes(&self, read: ChangesRead) -> BoxFuture<'_, Result<ChangePage, StoreError>> {
+        self.changes_asked.fetch_add(1, Ordering::Relaxed);
         faulty!(self, store; store.changes(read))
     }
 

@@ -13,6 +13,7 @@ mod fanout;
 mod feed;
 mod frames;
 mod herd;
+mod live_queries;
 mod machine;
 mod metrics;
 mod report;
@@ -38,6 +39,7 @@ enum Bench {
     Acks(acks::Args),
     Fanout(fanout::Args),
     Herd(herd::Args),
+    LiveQueries(live_queries::Args),
     Stalled(stalled::Args),
     #[command(hide = true)]
     Server(server::Args),
@@ -60,6 +62,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         Bench::Acks(args) => measure(|pins| acks::run(args, pins)),
         Bench::Fanout(args) => measure(|pins| fanout::run(args, pins)),
         Bench::Herd(args) => measure(|pins| herd::run(args, pins)),
+        Bench::LiveQueries(args) => measure(|pins| live_queries::run(args, pins)),
         Bench::Stalled(args) => measure(|pins| stalled::run(args, pins)),
         Bench::Server(args) => server::run(args),
         Bench::Writer(args) => writer::run(&args),

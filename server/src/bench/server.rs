@@ -1,17 +1,25 @@
 //! The measured server: what `serve` runs, with nothing to say but where it listens.
 
-use std::{net::TcpListener, path::PathBuf};
+use std::{net::TcpListener, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use tempfile::TempDir;
 use tidewire_transport::DatabaseRuntime;
 
-use super::child::{self, Child};
+use super::{
+    child::{self, Child},
+    live_queries,
+};
 use crate::{
+    config::Kept,
     database::{Database, Purpose},
     host::{self, Host},
     pages::Pages,
+    projecting::Projecting,
 };
+
+/// Longer than any benchmark takes.
+const UNDISTURBED: Duration = Duration::from_secs(7200);
 
 /// Which server is measured
 #[derive(Debug, clap::Args)]
@@ -39,6 +47,15 @@ impl Launch {
     ///
     /// It does not come up.
     pub(super) async fn start(&self, core: Option<usize>) -> Result<Measured> {
+        self.start_with(&[], core).await
+    }
+
+    /// Starts a server that is told more.
+    ///
+    /// # Errors
+    ///
+    /// It does not come up.
+    pub(super) async fn start_with(&self, more: &[&str], core: Option<usize>) -> Result<Measured> {
         let folder = tempfile::tempdir().context("a folder for the log")?;
         let file = folder.path().join("log.db");
         let file = file.to_str().context("the path of the temporary folder is not text")?;
@@ -47,7 +64,7 @@ impl Launch {
             None => ["--database", file],
         };
         let workers = self.workers.to_string();
-        let verb = [&["server", "--workers", &workers], &database[..]].concat();
+        let verb = [&["server", "--workers", &workers], &database[..], more].concat();
         Ok(Measured { child: Child::start(&verb, core).await?, _folder: folder })
     }
 }
@@ -64,6 +81,9 @@ pub(super) struct Args {
     /// Threads that serve sockets
     #[arg(long, default_value_t = 1)]
     workers: usize,
+    /// Keep the documents of `bench live-queries`, and disturb idle sessions by nothing
+    #[arg(long)]
+    live_queries: bool,
 }
 
 /// Serves until the parent ends.
@@ -76,10 +96,24 @@ pub(super) fn run(args: Args) -> Result<()> {
         (Some(url), _) => Database::Postgres { url, listen_url: None, listen: true },
         (None, path) => Database::Sqlite(path.context("no database was named")?),
     };
-    let transport = tidewire_transport::Config::default();
+    let mut transport = tidewire_transport::Config::default();
+    let mut kept = Kept::default();
+    if args.live_queries {
+        transport.heartbeat_interval = UNDISTURBED;
+        transport.ping_interval = UNDISTURBED;
+        kept.projections = live_queries::projections()?;
+    }
+    let node = transport.node.clone();
     host::block_on(async move {
         let runtime = DatabaseRuntime::new(transport.database_threads)?;
-        let store = runtime.run(async move { database.open(Purpose::Serve).await }).await?;
+        let (store, projecting) = runtime
+            .run(async move {
+                let store = database.open(Purpose::Serve).await?;
+                let log = Arc::clone(&store);
+                let projecting = Projecting::start(&database, log, &node, kept).await?;
+                anyhow::Ok((store, projecting))
+            })
+            .await?;
         let listener = TcpListener::bind(("127.0.0.1", 0))?;
         child::announce(listener.local_addr()?)?;
         let workers = Some(args.workers);
@@ -91,7 +125,7 @@ pub(super) fn run(args: Args) -> Result<()> {
             transport,
             workers,
             pages: Pages::serve(),
-            projecting: None,
+            projecting,
         };
         host::host(host, |_| std::future::pending()).await
     })

@@ -30,6 +30,10 @@ pub(crate) struct Level {
     pub(crate) log_format: Option<LogFormat>,
     pub(crate) transport: Option<Table>,
     pub(crate) projections: Option<Vec<Table>>,
+    pub(crate) collections: Option<Vec<Value>>,
+    /// Where the file is that this level is.
+    #[serde(skip)]
+    pub(crate) directory: Option<PathBuf>,
 }
 
 impl Level {
@@ -56,6 +60,8 @@ impl Level {
             log_format: self.log_format.or(below.log_format),
             transport: Some(transport),
             projections: self.projections.or(below.projections),
+            collections: self.collections.or(below.collections),
+            directory: self.directory.or(below.directory),
         }
     }
 

@@ -1,5 +1,7 @@
 //! Which of several settings wins, and what is refused.
 
+use tidewire_projections::{OnPoison, Policy};
+
 use super::*;
 
 fn file(text: &str) -> Level {
@@ -78,4 +80,91 @@ fn what_makes_no_sense_is_refused_with_its_name() {
     assert!(Level::from_environment(variables.into_iter()).is_err());
     let variables = [("TIDEWIRE_INSECURE".into(), "1".into())];
     assert_eq!(Level::from_environment(variables.into_iter()).unwrap().insecure, Some(true));
+}
+
+fn kept(text: &str) -> Result<Kept> {
+    Settings::settle(file(text)).unwrap().projections.build()
+}
+
+#[test]
+fn projections_come_with_how_they_are_run() {
+    let kept = kept(
+        r#"
+        collections = ["todos", { name = "lists", indexes = [["title"]] }]
+
+        [[projections]]
+        name = "counts"
+        kind = "count_by"
+        category = "order"
+        key = "stream_id"
+
+        [[projections]]
+        name = "rows"
+        kind = "sql"
+        all = true
+        apply = "INSERT INTO rows SELECT 1"
+        on_poison = "park"
+        rebuild_on_new_version = true
+        "#,
+    )
+    .unwrap();
+    let built = &kept.projections;
+    let names: Vec<&str> =
+        built.iter().map(|built| built.projection.definition().name.as_str()).collect();
+    assert_eq!(names, ["counts", "rows", "todos", "lists"]);
+    assert_eq!(kept.collections.iter().map(|name| name.as_str()).collect::<Vec<_>>(), names[2..]);
+    let policy = |index: usize| built[index].policy;
+    assert_eq!(policy(0), Policy::default());
+    let expected = Policy { on_poison: OnPoison::Park, rebuild_on_new_version: true };
+    assert_eq!(policy(1), expected);
+    assert!(built[0].projection.sql().is_none() && built[1].projection.sql().is_some());
+}
+
+#[test]
+fn a_projection_that_makes_no_sense_is_refused_with_its_name_and_the_key() {
+    let good = "name = 'a'\nkind = 'count_by'\ncategory = 'order'\nkey = 'stream_id'\n";
+    let sql = "name = 'a'\nkind = 'sql'\nall = true\n";
+    let tables = |tables: &[String]| {
+        tables.iter().map(|table| format!("[[projections]]\n{table}\n")).collect::<String>()
+    };
+    let without = |key: &str| {
+        let other = |line: &&str| !line.starts_with(key);
+        good.lines().filter(other).collect::<Vec<_>>().join("\n")
+    };
+    let with = |more: &str| format!("{good}{more}");
+    let sql_with = |more: &str| format!("{sql}{more}");
+    for (text, named) in [
+        (tables(&[without("name")]), &["number 1", "`name`"][..]),
+        (tables(&[without("kind")]), &["\"a\"", "`kind`"]),
+        (tables(&[without("key")]), &["\"a\"", "`key`"]),
+        (tables(&[without("category")]), &["\"a\"", "`category`"]),
+        (tables(&[with("colour = 1")]), &["\"a\"", "`colour`"]),
+        (tables(&[with("of = 'data.x'")]), &["\"a\"", "`of`", "sum_by"]),
+        (tables(&[with("on_poison = 'ignore'")]), &["\"a\"", "`ignore`", "`stop`"]),
+        (tables(&[with("rebuild_on_new_version = 'yes'")]), &["\"a\"", "rebuild_on_new_version"]),
+        (tables(&[with("version = -1")]), &["\"a\"", "version"]),
+        (tables(&[with("indexes = [[]]")]), &["\"a\"", "`indexes[0]`"]),
+        (tables(&[with("fields = ['a..b']")]), &["\"a\"", "`fields`"]),
+        (tables(&[good.replace("count_by", "guess_by")]), &["\"a\"", "guess_by", "count_by"]),
+        (tables(&[good.replace("stream_id", "body.x")]), &["\"a\"", "`key`"]),
+        (tables(&[good.to_owned(), good.to_owned()]), &["\"a\"", "`name`", "another"]),
+        ("collections = ['a', 'a']".to_owned(), &["collection \"a\"", "`name`", "another"]),
+        (format!("collections = ['a']\n{}", tables(&[good.to_owned()])), &["collection \"a\""]),
+        ("collections = [7]".to_owned(), &["collection number 1", "name"]),
+        ("collections = ['a-b']".to_owned(), &["collection \"a-b\"", "`name`"]),
+        ("[[collections]]\nname = 'a'\nkey = 'b'".to_owned(), &["collection \"a\"", "`key`"]),
+        (tables(&[sql_with("")]), &["\"a\"", "`apply`"]),
+        (tables(&[sql_with("apply = 'COMMIT'")]), &["\"a\"", "`apply`", "commit"]),
+        (tables(&[sql_with("apply = 'SELECT 1'\nkey = 'id'")]), &["\"a\"", "`key`"]),
+        (
+            tables(&[sql_with("apply = 'SELECT 1'\napply_file = 'a.sql'")]),
+            &["\"a\"", "`apply_file`"],
+        ),
+        (tables(&[sql_with("apply_file = 'no/such.sql'")]), &["\"a\"", "no/such.sql"]),
+    ] {
+        let refused = kept(&text).unwrap_err();
+        assert_eq!(crate::exit::code_of(&refused), 2);
+        let refused = refused.to_string();
+        assert!(named.iter().all(|named| refused.contains(named)), "{text}: {refused}");
+    }
 }

@@ -130,7 +130,7 @@ impl Log {
 
     /// What the settings say that documents can be asked.
     pub(super) fn definition(&self, name: &ProjectionName) -> Result<Definition> {
-        let all = self.projections.build()?;
+        let all = self.projections.build()?.projections;
         let mut definitions = all.iter().map(|configured| configured.projection.definition());
         definitions.find(|definition| definition.name == *name).cloned().ok_or_else(|| {
             let text = format!("projection {name} is not in the settings; name them with --config");

@@ -4,6 +4,8 @@
 
 #![allow(dead_code, clippy::unwrap_used)] // Each test file uses its own part of this.
 
+pub(crate) mod ledger;
+pub(crate) mod live;
 pub(crate) mod postgres;
 pub(crate) mod socket;
 
@@ -180,6 +182,21 @@ impl Api {
         let body = format!("{{\"events\":{events}}}");
         let (status, body) = http(&self.address, &head, &body)?;
         Some((status, serde_json::from_str(&body).ok()?))
+    }
+
+    /// The JSON of a GET that has to succeed.
+    pub(crate) fn get_json(&self, path: &str) -> Value {
+        let (status, body) = self.get(path);
+        assert_eq!(status, 200, "{path}: {body}");
+        serde_json::from_str(&body).unwrap()
+    }
+
+    /// POSTs JSON; the status and the JSON of the answer.
+    pub(crate) fn post(&self, path: &str, body: &Value) -> (u16, Value) {
+        let head = format!("POST {path} HTTP/1.1\r\ncontent-type: application/json\r\n");
+        let (status, body) =
+            http(&self.address, &head, &body.to_string()).expect("the server answers");
+        (status, serde_json::from_str(&body).unwrap_or(Value::Null))
     }
 
     /// Every position in the log, in order.

@@ -26,6 +26,22 @@ impl Database {
         let url = format!("{place}/{name}?{options}");
         Self { server, name, url }
     }
+
+    /// Runs a statement in the database.
+    pub(crate) fn execute(&self, sql: &str) {
+        execute(&self.url, sql.to_owned()).unwrap();
+    }
+
+    /// The one number that a query comes to.
+    pub(crate) fn number(&self, sql: &str) -> i64 {
+        runtime().block_on(async {
+            let mut connection = PgConnection::connect(&self.url).await.unwrap();
+            let query = sqlx::query_scalar(AssertSqlSafe(sql.to_owned()));
+            let number = query.fetch_one(&mut connection).await.unwrap();
+            connection.close().await.unwrap();
+            number
+        })
+    }
 }
 
 impl Drop for Database {

@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    io::ErrorKind,
     net::TcpStream,
     time::{Duration, Instant},
 };
@@ -39,23 +40,40 @@ impl Socket {
     pub(crate) fn wait_for(&mut self, wanted: &str, within: Duration) -> Value {
         let deadline = Instant::now() + within;
         loop {
-            while let Some(message) = self.arrived.pop_front() {
-                if message["type"] == wanted {
-                    return message;
-                }
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.next_within(left) {
+                Some(message) if message["type"] == wanted => return message,
+                Some(_) => {}
+                None => panic!("no {wanted} within {within:?}"),
+            }
+        }
+    }
+
+    /// The next message, if one comes in time.
+    pub(crate) fn next_within(&mut self, within: Duration) -> Option<Value> {
+        let deadline = Instant::now() + within;
+        loop {
+            if let Some(message) = self.arrived.pop_front() {
+                return Some(message);
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "no {wanted} within {within:?}");
+            if left.is_zero() {
+                return None;
+            }
             self.socket.get_ref().set_read_timeout(Some(left)).unwrap();
             match self.socket.read() {
                 Ok(Message::Text(text)) => match serde_json::from_str(&text).unwrap() {
                     Value::Array(messages) => self.arrived.extend(messages),
                     message => self.arrived.push_back(message),
                 },
-                Ok(Message::Close(frame)) => panic!("closed before {wanted}: {frame:?}"),
+                Ok(Message::Close(frame)) => panic!("closed: {frame:?}"),
                 Ok(_) => {}
-                Err(Error::Io(error)) => panic!("no {wanted} within {within:?}: {error}"),
-                Err(error) => panic!("{error} before {wanted}"),
+                Err(Error::Io(error))
+                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) =>
+                {
+                    return None;
+                }
+                Err(error) => panic!("{error}"),
             }
         }
     }

@@ -10,8 +10,10 @@ use std::{
 use serde::{Serialize, de::DeserializeOwned};
 use tidewire_eventstore::{EventId, ExpectedRevision, NewEvent, StreamName};
 use tidewire_protocol::{
-    After, AppendRequest, Batch, CloseCode, ErrorBody, FeedSpec, FetchRequest, Filter, Target,
-    client::{ClientConfig, FetchRefused, OutboxError, Page, Settled, State},
+    After, AppendRequest, Batch, CloseCode, ErrorBody, FeedSpec, FetchRequest, Filter,
+    QueryRequest, Summary, Target,
+    client::{ClientConfig, DocumentPage, FetchRefused, OutboxError, Page, Settled, State},
+    query::Query,
 };
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use uuid::Uuid;
@@ -20,6 +22,7 @@ use crate::{
     acked::{AckedOptions, AckedSubscription, Half},
     command::{self, CommandAnswer, CommandError},
     connection::{Ask, Connection},
+    live_query::{Link, LiveQuery},
     socket,
     subscription::Subscription,
 };
@@ -118,6 +121,14 @@ impl SubscribeOptions {
     pub fn new(to: Target, after: After) -> Self {
         let batch = Batch::default();
         Self { to, after, epoch: None, filter: None, batch, buffer: 1024 }
+    }
+
+    /// Counts by type instead of the events: they come as
+    /// [`Notice::Summary`](crate::Notice::Summary).
+    #[must_use]
+    pub fn summary(mut self, summary: Summary) -> Self {
+        self.batch = Batch { summary: Some(summary), ..Batch::default() };
+        self
     }
 }
 
@@ -343,6 +354,44 @@ impl Client {
     pub async fn fetch(&self, fetch: FetchRequest) -> Result<Page, FetchError> {
         let (page, answer) = oneshot::channel();
         let ask = Ask::Fetch { fetch, page };
+        self.asks.send(ask).await.map_err(|_| FetchError::Closed)?;
+        answer.await.unwrap_or(Err(FetchError::Closed))
+    }
+
+    /// Watches the documents of a query, now or as soon as the client is connected.
+    ///
+    /// ```no_run
+    /// use tidewire_client::{Client, ClientConfig, Query};
+    ///
+    /// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+    /// let client = Client::connect("ws://127.0.0.1:7377/ws", ClientConfig::default())?;
+    /// let mut departures = client.live_query(Query::all("departures".parse()?)).await?;
+    /// while let Some(view) = departures.next_view().await {
+    ///     println!("{} departures", view?.documents.len());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ClientClosed`] when the client was closed. What the server has to say comes in the
+    /// stream.
+    pub async fn live_query(&self, query: Query) -> Result<LiveQuery, ClientClosed> {
+        let (live_query, link) = Link::new(Arc::clone(&self.attention));
+        self.asks.send(Ask::Watch { query, link }).await.map_err(|_| ClientClosed)?;
+        Ok(live_query)
+    }
+
+    /// Reads one page of documents, and waits first for the projection where the request says
+    /// so. Broken connections are made again, and the page asked for again.
+    ///
+    /// # Errors
+    ///
+    /// [`FetchError`]: refused with `wait_timeout` where the projection was not there in time.
+    pub async fn fetch_documents(&self, request: QueryRequest) -> Result<DocumentPage, FetchError> {
+        let (page, answer) = oneshot::channel();
+        let ask = Ask::FetchDocuments { request, page };
         self.asks.send(ask).await.map_err(|_| FetchError::Closed)?;
         answer.await.unwrap_or(Err(FetchError::Closed))
     }

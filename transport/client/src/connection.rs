@@ -10,11 +10,12 @@ use std::{
 };
 
 use tidewire_protocol::{
-    After, AppendRequest, CloseCode, CommandRequest, FeedSpec, FetchRequest, Sub,
+    After, AppendRequest, CloseCode, CommandRequest, FeedSpec, FetchRequest, QueryRequest, Sub,
     client::{
         AppendKey, ClientConfig, ClientCore, ClientInput, ClientOutput, CommandResult,
-        CommandTicket, FetchKey, Notice, Page, Settled, State,
+        CommandTicket, DocumentPage, FetchKey, Notice, Page, Settled, State,
     },
+    query::Query,
 };
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_tungstenite::tungstenite::{Error, http::Request};
@@ -24,6 +25,7 @@ use crate::{
     acked::Half,
     client::{AppendError, FetchError},
     command::CommandError,
+    live_query::Link,
     socket::{Incoming, Reading, Socket},
     subscription::{Delivery, SubscriptionEnded},
 };
@@ -62,6 +64,14 @@ pub(crate) enum Ask {
         fetch: FetchRequest,
         page: oneshot::Sender<Result<Page, FetchError>>,
     },
+    Watch {
+        query: Query,
+        link: Link,
+    },
+    FetchDocuments {
+        request: QueryRequest,
+        page: oneshot::Sender<Result<DocumentPage, FetchError>>,
+    },
     Close {
         done: oneshot::Sender<()>,
     },
@@ -78,9 +88,11 @@ pub(crate) struct Connection {
     subscriptions: HashMap<Sub, Deliveries>,
     /// Subscriptions with acknowledgements.
     acked: HashMap<Sub, Half>,
+    live_queries: HashMap<Sub, Link>,
     commands: HashMap<CommandTicket, oneshot::Sender<Result<CommandResult, CommandError>>>,
     appends: HashMap<AppendKey, oneshot::Sender<Result<Settled, AppendError>>>,
     fetches: HashMap<FetchKey, oneshot::Sender<Result<Page, FetchError>>>,
+    document_fetches: HashMap<FetchKey, oneshot::Sender<Result<DocumentPage, FetchError>>>,
     /// What the program has not taken yet. While there is anything, nothing is read.
     undelivered: VecDeque<(Deliveries, Result<Delivery, SubscriptionEnded>)>,
     socket: Option<Socket>,
@@ -105,9 +117,11 @@ impl Connection {
             attention,
             subscriptions: HashMap::new(),
             acked: HashMap::new(),
+            live_queries: HashMap::new(),
             commands: HashMap::new(),
             appends: HashMap::new(),
             fetches: HashMap::new(),
+            document_fetches: HashMap::new(),
             undelivered: VecDeque::new(),
             socket: None,
             opening: None,
@@ -120,10 +134,7 @@ impl Connection {
         self.core.connect(Instant::now());
         let done = loop {
             self.obey();
-            let waited_for =
-                !self.appends.is_empty() || !self.fetches.is_empty() || !self.commands.is_empty();
-            let subscribed = !self.subscriptions.is_empty() || !self.acked.is_empty();
-            if !self.may_ask && !subscribed && !waited_for {
+            if !self.may_ask && !self.is_needed() {
                 break None;
             }
             let reading = if self.undelivered.is_empty() { Reading::On } else { Reading::Paused };
@@ -153,10 +164,25 @@ impl Connection {
         for half in self.acked.values() {
             half.end(None);
         }
+        for link in self.live_queries.values() {
+            link.end(None);
+        }
         // Whoever waits for an append or a page learns of the end by the dropped sender.
         if let Some(done) = done {
             let _ = done.send(());
         }
+    }
+
+    /// Whether something is subscribed to or waited for.
+    fn is_needed(&self) -> bool {
+        let waited_for = !self.appends.is_empty()
+            || !self.commands.is_empty()
+            || !self.fetches.is_empty()
+            || !self.document_fetches.is_empty();
+        let subscribed = !self.subscriptions.is_empty()
+            || !self.acked.is_empty()
+            || !self.live_queries.is_empty();
+        subscribed || waited_for
     }
 
     fn hand_in(&mut self, input: ClientInput) {
@@ -197,6 +223,18 @@ impl Connection {
                 // Whoever has stopped waiting does not mind.
                 Err(error) => drop(page.send(Err(error.into()))),
             },
+            Ask::Watch { query, link } => {
+                if let State::Failed(code) = self.core.state() {
+                    return link.end(Some(SubscriptionEnded::Failed { code: *code }));
+                }
+                let sub = self.core.watch(query);
+                self.live_queries.insert(sub, link);
+            }
+            Ask::FetchDocuments { request, page } => match self.core.fetch_documents(request) {
+                Ok(key) => drop(self.document_fetches.insert(key, page)),
+                // Whoever has stopped waiting does not mind.
+                Err(error) => drop(page.send(Err(error.into()))),
+            },
             Ask::Close { .. } => {}
         }
     }
@@ -207,6 +245,13 @@ impl Connection {
         self.acked.retain(|sub, half| {
             half.exchange(*sub, &mut self.core, now);
             let dropped = half.is_dropped();
+            if dropped {
+                self.core.unsubscribe(*sub, now);
+            }
+            !dropped
+        });
+        self.live_queries.retain(|sub, link| {
+            let dropped = link.is_dropped();
             if dropped {
                 self.core.unsubscribe(*sub, now);
             }
@@ -286,6 +331,12 @@ impl Connection {
                         for (_, half) in self.acked.drain() {
                             half.end(Some(SubscriptionEnded::Failed { code }));
                         }
+                        for (_, link) in self.live_queries.drain() {
+                            link.end(Some(SubscriptionEnded::Failed { code }));
+                        }
+                    }
+                    if state != State::Connected {
+                        self.live_queries.values().for_each(Link::lost);
                     }
                     tracing::debug!(?state, "client state");
                     self.states.send_replace(state);
@@ -296,7 +347,15 @@ impl Connection {
                         half.exchange(sub, &mut self.core, Instant::now());
                     }
                 }
+                ClientOutput::Documents { sub, told } => {
+                    if let Some(link) = self.live_queries.get(&sub) {
+                        link.told(told);
+                    }
+                }
                 ClientOutput::Notice { sub, notice: Notice::Ended(error) } => {
+                    if let Some(link) = self.live_queries.remove(&sub) {
+                        link.end(error.clone().map(|error| SubscriptionEnded::Refused(*error)));
+                    }
                     if let Some(half) = self.acked.remove(&sub) {
                         half.end(error.clone().map(|error| SubscriptionEnded::Refused(*error)));
                     }
@@ -307,7 +366,10 @@ impl Connection {
                         self.undelivered.push_back((deliveries, Err(ended)));
                     }
                 }
-                ClientOutput::Notice { sub, notice } => self.queue(sub, Delivery::Notice(notice)),
+                ClientOutput::Notice { sub, notice } => match self.live_queries.get(&sub) {
+                    Some(link) => link.notice(&notice),
+                    None => self.queue(sub, Delivery::Notice(notice)),
+                },
                 ClientOutput::Settled { key, result } => {
                     if let Some(settled) = self.appends.remove(&key) {
                         // Whoever has stopped waiting does not mind.
@@ -321,6 +383,11 @@ impl Connection {
                 }
                 ClientOutput::Fetched { key, result } => {
                     if let Some(page) = self.fetches.remove(&key) {
+                        let _ = page.send(result.map_err(FetchError::Refused));
+                    }
+                }
+                ClientOutput::FetchedDocuments { key, result } => {
+                    if let Some(page) = self.document_fetches.remove(&key) {
                         let _ = page.send(result.map_err(FetchError::Refused));
                     }
                 }

@@ -1,5 +1,6 @@
 //! The Rust client of Tidewire: subscriptions as streams that resume by position or are
-//! acknowledged event by event, appends and commands that take effect once, pages of the log.
+//! acknowledged event by event, live queries, appends and commands that take effect once, pages of
+//! the log and of documents.
 //!
 //! Every rule of the protocol is in [`tidewire_protocol::client`]; this crate only carries
 //! between it, a socket and the program.
@@ -24,6 +25,7 @@ mod acked;
 mod client;
 mod command;
 mod connection;
+mod live_query;
 mod socket;
 mod subscription;
 
@@ -32,11 +34,21 @@ pub use client::{
     AppendError, Client, ClientClosed, ConnectError, FetchError, PendingAppend, SubscribeOptions,
 };
 pub use command::{CommandAnswer, CommandError};
+pub use live_query::{Changed, LiveQuery, View};
 pub use subscription::{Delivery, Subscription, SubscriptionEnded};
-pub use tidewire_eventstore::{ConsumerName, RecordedEvent};
+pub use tidewire_eventstore::{
+    ConsumerName, DocumentKey, Generation, ProjectionName, RecordedEvent,
+};
 pub use tidewire_protocol::{
-    After, Batch, CloseCode, Cursor, Direction, ErrorBody, ErrorCode, FetchRequest, Filter, Target,
+    After, Batch, CloseCode, Cursor, Direction, ErrorBody, ErrorCode, FetchRequest, Filter,
+    QueryRequest, QueryReset, Summary, SummaryWindow, Target,
     backoff::Backoff,
-    client::{ClientConfig, FetchRefused, Notice, OutboxError, OutboxLimits, Page, Settled, State},
+    client::{
+        ClientConfig, DocumentPage, FetchRefused, Notice, OutboxError, OutboxLimits, Page, Picture,
+        Settled, State,
+    },
     filter::Field,
+    query::{
+        Condition, Document, FieldPath, Order, OrderDirection, Query, Reached, Window, WrittenQuery,
+    },
 };

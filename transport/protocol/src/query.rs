@@ -6,6 +6,7 @@
 mod condition;
 mod field;
 mod json;
+mod patch;
 mod sort_key;
 
 use std::{num::NonZeroU32, sync::Arc};
@@ -16,6 +17,7 @@ use tidewire_eventstore::{DocumentKey, Generation, GlobalPosition, ProjectionNam
 pub use condition::Condition;
 pub use field::FieldPath;
 pub use json::WrittenQuery;
+pub use patch::{difference, merge};
 pub use sort_key::SortKey;
 
 /// The most documents of a live window.

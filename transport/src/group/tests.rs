@@ -207,3 +207,123 @@ fn what_is_held_back_is_counted_and_kept_within_the_budget_when_a_reader_takes_i
     hub.leave(seat);
     assert_eq!(metrics.held_events.load(Relaxed), 0);
 }
+
+/// A key of members that want counts.
+fn counting(summary: Summary) -> GroupKey {
+    let mut key = key(Target::All, 1);
+    key.feed.batch.summary = Some(summary);
+    key
+}
+
+#[test]
+fn counts_go_out_when_their_time_is_over_or_their_number_is_full() {
+    let (mut hub, _) = hub(1 << 20);
+    let members = [Rc::new(Woken::default()), Rc::new(Woken::default())];
+    let timed = hub.join(counting(Summary::Millis(500)), members[0].clone());
+    let numbered = hub.join(counting(Summary::Events(4)), members[1].clone());
+    let mut held = Vec::new();
+    for position in 1..=10 {
+        held.extend(hub.dispatch(&[event(position, "order-1")], None));
+    }
+    let [held] = held[..] else { panic!("one wait for one window: {held:?}") };
+    assert_eq!(held.delay, Duration::from_millis(500));
+    assert_eq!(members.each_ref().map(|member| member.0.get()), [0, 2]);
+    // Nobody is told of a position before what stands before it was counted and told.
+    assert_eq!((hub.scanned(timed), hub.scanned(numbered)), (at(0), at(8)));
+    hub.flush(held);
+    assert_eq!((members[0].0.get(), hub.scanned(timed)), (1, at(10)));
+    assert_eq!(follow(&mut hub, timed, 0), Some(vec![(1, 10)]));
+    assert_eq!(follow(&mut hub, numbered, 0), Some(vec![(1, 4), (5, 8)]));
+    let [_] = hub.dispatch(&[event(11, "order-1")], None)[..] else { panic!("a new window") };
+}
+
+#[test]
+fn whoever_joins_cuts_a_window_where_they_begin_and_nowhere_else() {
+    let (mut hub, _) = hub(1 << 20);
+    let seat = hub.join(counting(Summary::Millis(500)), Rc::new(Woken::default()));
+    let events: Vec<_> = (5..=14).map(|position| event(position, "order-1")).collect();
+    hub.skip_to(at(4));
+    hub.dispatch(&events, None);
+    assert_eq!(follow(&mut hub, seat, 4), Some(vec![]), "one before it is told of all of it later");
+    assert_eq!(follow(&mut hub, seat, 8), Some(vec![]));
+    assert_eq!(follow(&mut hub, seat, 4), Some(vec![(5, 8)]));
+    assert_eq!(hub.scanned(seat), at(8));
+    assert_eq!(follow(&mut hub, seat, 14), Some(vec![]));
+    assert_eq!(follow(&mut hub, seat, 4), Some(vec![(5, 8), (9, 14)]));
+}
+
+#[test]
+fn counts_are_lost_with_their_log_and_with_what_was_erased() {
+    let (mut hub, _) = hub(1 << 20);
+    let member = Rc::new(Woken::default());
+    let seat = hub.join(counting(Summary::Events(100)), member.clone());
+    hub.dispatch(&[event(1, "order-1"), event(2, "order-1")], None);
+    assert!(hub.purge(Purge { count: 1, through: at(1) }));
+    assert_eq!((member.0.get(), follow(&mut hub, seat, 0)), (1, None), "it reads the store");
+    assert_eq!(follow(&mut hub, seat, 2), Some(vec![]));
+    hub.dispatch(&[event(3, "order-1")], None);
+    hub.skip_to(at(9));
+    assert_eq!(follow(&mut hub, seat, 2), None);
+    assert_eq!((follow(&mut hub, seat, 9), hub.scanned(seat)), (Some(vec![]), at(9)));
+}
+
+/// Readers come and go at any time; each is told by pages of the store and then by the group.
+/// Whatever they are told adds up to the log, and none is kept from the live end by the stream of
+/// events that come while its page is read.
+#[test]
+fn counts_add_up_however_a_reader_comes_by_them() {
+    // Knuth's MMIX constants.
+    let mut state = 3_u64;
+    let mut roll = move |below: u64| {
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % below
+    };
+    for summary in [Summary::Millis(100), Summary::Events(1), Summary::Events(7)] {
+        let (mut hub, _) = hub(3_000);
+        let key = counting(summary);
+        hub.join(key.clone(), Rc::new(Woken::default()));
+        let mut log: Vec<RecordedEvent> = Vec::new();
+        for round in 0..120 {
+            let commit = |hub: &mut Hub<Woken>, log: &mut Vec<RecordedEvent>, events| {
+                let first = log.len();
+                log.extend((0..events).map(|at| event((first + at) as u64 + 1, "order-1")));
+                hub.dispatch(&log[first..], None);
+            };
+            commit(&mut hub, &mut log, roll(5) as usize);
+            let seat = hub.join(key.clone(), Rc::new(Woken::default()));
+            let from = roll(log.len() as u64 + 1);
+            let (mut counted, mut position, mut pages) = (0, at(from), 0);
+            let mut cursor = loop {
+                if let Some(cursor) = hub.attach(seat, position) {
+                    break cursor;
+                }
+                pages += 1;
+                assert!(pages < 3, "round {round}: never live");
+                // The page is read; more is committed before the reader has it.
+                let torn = hub.torn_at(seat, position);
+                let head = torn.map_or(log.len(), |until| until.get() as usize);
+                let page = log[position.get() as usize..head].iter();
+                for entry in encode_page(&key, page) {
+                    assert!(entry.first > position);
+                    (counted, position) = (counted + entry.events as usize, entry.last);
+                }
+                position = at(head as u64);
+                commit(&mut hub, &mut log, 1 + roll(5) as usize);
+            };
+            commit(&mut hub, &mut log, roll(9) as usize);
+            while let Next::Entry(entry) = hub.next(seat, &mut cursor, position) {
+                assert!(entry.first > position);
+                (counted, position) = (counted + entry.events as usize, entry.last);
+                ShortLog::advance(&mut cursor);
+            }
+            assert!(matches!(hub.next(seat, &mut cursor, position), Next::Empty | Next::Fallen));
+            assert_eq!(counted as u64, position.get().max(from) - from, "round {round}");
+            if let Next::Empty = hub.next(seat, &mut cursor, position) {
+                let left = log.len() as u64 - hub.scanned(seat).get();
+                assert_eq!(position.get().max(hub.scanned(seat).get()) + left, log.len() as u64);
+            }
+            hub.leave(seat);
+        }
+    }
+}

@@ -8,6 +8,7 @@ pub(crate) mod admin;
 mod body;
 mod commands;
 mod consumers;
+mod documents;
 mod events;
 pub(crate) mod host;
 mod projections;
@@ -60,6 +61,11 @@ pub(crate) fn routes(config: &mut web::ServiceConfig) {
         )
         .service(resource("/projections").route(web::get().to(projections::list)))
         .service(resource("/projections/{name}").route(web::get().to(projections::show)))
+        .service(resource("/projections/{name}/documents").route(web::get().to(documents::read)))
+        .service(
+            resource("/projections/{name}/documents/{key:.+}")
+                .route(web::get().to(documents::show)),
+        )
         .service(
             resource("/projections/{name}/rebuild").route(web::post().to(projections::rebuild)),
         )

@@ -153,12 +153,7 @@ fn refuse_in_vain(status: &Status, wish: Wish) -> Result<(), Refusal> {
 }
 
 fn find(node: &Node, name: &str) -> Result<Watched, Refusal> {
-    let name = ProjectionName::recorded(name)?;
-    node.live.projections().and_then(|all| all.get(name.as_str())).ok_or_else(|| {
-        let message = format!("there is no projection {name} on this server");
-        let error = ErrorBody::new(ErrorCode::UnknownProjection, message);
-        Refusal::with_status(StatusCode::NOT_FOUND, error)
-    })
+    Ok(node.live.watched(&ProjectionName::recorded(name)?)?)
 }
 
 async fn status(node: &Node, watched: Watched) -> Result<ProjectionStatus, Refusal> {
@@ -179,10 +174,7 @@ async fn on_runtime<T: Send + 'static>(
 fn refusal(error: &StoreError) -> Refusal {
     match error {
         StoreError::Unavailable => ErrorBody::of(ErrorCode::Unavailable).into(),
-        StoreError::Unknown => {
-            let error = ErrorBody::new(ErrorCode::UnknownProjection, error.to_string());
-            Refusal::with_status(StatusCode::NOT_FOUND, error)
-        }
+        StoreError::Unknown => ErrorBody::of(ErrorCode::UnknownProjection).into(),
         other => {
             tracing::error!(failure = %other, "a projection cannot be looked at");
             ErrorBody::of(ErrorCode::Internal).into()

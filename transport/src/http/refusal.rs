@@ -51,12 +51,14 @@ impl From<ErrorBody> for Refusal {
             Some(
                 ErrorCode::UnknownCommand
                 | ErrorCode::UnknownCollection
+                | ErrorCode::UnknownProjection
                 | ErrorCode::NoSuchDocument,
             ) => StatusCode::NOT_FOUND,
             Some(
                 ErrorCode::WrongExpectedRevision
                 | ErrorCode::IdReused
                 | ErrorCode::KeyReused
+                | ErrorCode::StaleCursor
                 | ErrorCode::Conflict,
             ) => StatusCode::CONFLICT,
             Some(ErrorCode::CommandFailed) => StatusCode::UNPROCESSABLE_ENTITY,
@@ -64,7 +66,12 @@ impl From<ErrorBody> for Refusal {
             Some(ErrorCode::TooManyRequests | ErrorCode::Overloaded) => {
                 StatusCode::TOO_MANY_REQUESTS
             }
-            Some(ErrorCode::Unavailable | ErrorCode::Closing) => StatusCode::SERVICE_UNAVAILABLE,
+            Some(
+                ErrorCode::Unavailable
+                | ErrorCode::Closing
+                | ErrorCode::WaitTimeout
+                | ErrorCode::ProjectionUnavailable,
+            ) => StatusCode::SERVICE_UNAVAILABLE,
             Some(
                 ErrorCode::Internal
                 | ErrorCode::Corrupt

@@ -146,12 +146,12 @@ impl LiveFeed {
         worker.leave_live(self.seat);
     }
 
-    /// Through where everything was handed to the socket.
-    pub(crate) fn looked_at(&mut self, hub: &LiveHub<SessionCell>) -> GlobalPosition {
+    /// Through where everything was handed to the socket; none while a state is.
+    pub(crate) fn looked_at(&mut self, hub: &LiveHub<SessionCell>) -> Option<GlobalPosition> {
         if self.is_even(hub) {
             self.position = self.position.max(hub.scanned(self.seat));
         }
-        self.position
+        (!self.building).then_some(self.position)
     }
 
     /// How many positions of the log may still have something for the feed.

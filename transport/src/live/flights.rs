@@ -31,8 +31,8 @@ where
     K: Clone + Eq + Hash + Send + 'static,
     T: Send + Sync + 'static,
 {
-    /// Joins the flight of `key`, or begins one on `runtime`: `work` is given what lets it depart.
-    /// Before it has, others can join.
+    /// Joins the flight of `key`, or begins one on `runtime`: `work` is given what lets it depart,
+    /// and has to take that into its future. Before it has departed, others can join.
     pub(super) fn join<F>(
         self: &Arc<Self>,
         runtime: &Handle,
@@ -122,9 +122,15 @@ mod tests {
     async fn work_that_dies_is_told_and_leaves_nothing_behind() {
         let flights = Arc::new(Flights::<u8, u32>::default());
         let runtime = Handle::current();
-        let died = flights.join(&runtime, 1, |_departure| async { panic!("on purpose") });
+        let died = flights.join(&runtime, 1, |departure| async move {
+            let _departure = departure;
+            panic!("on purpose")
+        });
         assert!(died.await.is_err());
-        let flight = flights.join(&runtime, 1, |_departure| async { Ok(3) });
+        let flight = flights.join(&runtime, 1, |departure| async move {
+            drop(departure);
+            Ok(3)
+        });
         assert_eq!(*flight.await.expect("it lands"), 3);
     }
 }

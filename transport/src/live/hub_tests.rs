@@ -7,14 +7,16 @@ use serde_json::{Value, json};
 use tidewire_eventstore::DocumentKey;
 use tidewire_projections::{Before, Content, query::Ranking};
 use tidewire_protocol::{
-    ServerMessage,
     codec::json,
-    frame::{FrameDecoder, Message},
+    frame::{FrameDecoder, FrameLimits, Message},
+    messages::ServerMessage,
     query::{Condition, Document, FieldPath, Order, OrderDirection, SortKey, Window as Span},
 };
 
 use super::*;
 use crate::live::window::{Fill, known_max};
+
+const LIMITS: FrameLimits = FrameLimits::client(1 << 26);
 
 #[derive(Default)]
 struct Reader(Cell<u32>);
@@ -144,7 +146,7 @@ struct Client(BTreeMap<DocumentKey, Value>);
 impl Client {
     fn receive(&mut self, frames: &[u8]) {
         let mut buffer = bytes::BytesMut::from(frames);
-        let mut decoder = FrameDecoder::for_client(1 << 26);
+        let mut decoder = FrameDecoder::new(LIMITS);
         while !buffer.is_empty() {
             let message = decoder.decode(&mut buffer).expect("good frames").expect("whole frames");
             let Message::Text(text) = message else { panic!("not a text") };

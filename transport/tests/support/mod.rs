@@ -3,6 +3,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test uses what it needs")]
 
 pub mod rewindable;
+pub mod things;
 
 use std::{
     net::SocketAddr,
@@ -19,7 +20,7 @@ use tidewire_eventstore::{
     Append, EventStore, EventType, ExpectedRevision, GlobalPosition, NewEvent, SqliteOptions,
     SqliteStore, StreamName,
 };
-use tidewire_projections::Projections;
+use tidewire_projections::{DocumentStore, MemoryDocuments, Projections};
 use tidewire_transport::{Builder, Config, DatabaseRuntime, Tidewire, tune};
 use tokio::{net::TcpStream, sync::oneshot};
 use tokio_tungstenite::{
@@ -35,6 +36,7 @@ pub struct Server {
     pub address: SocketAddr,
     pub store: Arc<dyn EventStore>,
     tidewire: Option<Tidewire>,
+    projections: Option<Arc<Projections>>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
     _folder: TempDir,
@@ -51,6 +53,10 @@ pub struct Setup {
     pub store: Option<Arc<dyn EventStore>>,
     /// What else the transport is told, such as its commands.
     pub prepare: Option<fn(Builder) -> Builder>,
+    /// Which projections it runs.
+    pub projections: Option<fn(tidewire_projections::Builder) -> tidewire_projections::Builder>,
+    /// Where their documents are, instead of in memory of its own.
+    pub documents: Option<Arc<dyn DocumentStore>>,
     /// What is kept beside `store`, and which of it clients may edit.
     pub kept: Option<(Arc<Projections>, Vec<&'static str>)>,
 }
@@ -86,8 +92,24 @@ impl Server {
                                 .expect("a fresh log"),
                         ),
                     };
+                let projections = match setup.projections {
+                    Some(add) => {
+                        let documents =
+                            setup.documents.unwrap_or_else(|| Arc::new(MemoryDocuments::new()));
+                        let log = store.clone();
+                        let handle = runtime.handle().clone();
+                        let started = runtime.run(async move {
+                            add(Projections::builder(log, documents, "test")).start(&handle).await
+                        });
+                        Some(Arc::new(started.await.expect("projections that can be run")))
+                    }
+                    None => None,
+                };
                 let prepare = setup.prepare.unwrap_or(|builder| builder);
                 let mut builder = prepare(Tidewire::builder(store.clone()));
+                if let Some(projections) = &projections {
+                    builder = builder.projections(projections.clone());
+                }
                 if let Some((projections, collections)) = setup.kept {
                     builder = builder.projections(projections).collections(collections);
                 }
@@ -117,18 +139,19 @@ impl Server {
                 let address = server.addrs()[0];
                 let running = server.run();
                 let handle = running.handle();
-                ready.send((address, store, tidewire)).expect("the test waits");
+                ready.send((address, store, tidewire, projections)).expect("the test waits");
                 let serving = actix_web::rt::spawn(running);
                 let _ = stopped.await;
                 handle.stop(false).await;
                 let _ = serving.await;
             });
         });
-        let (address, store, tidewire) = started.recv().expect("the server starts");
+        let (address, store, tidewire, projections) = started.recv().expect("the server starts");
         Self {
             address,
             store,
             tidewire: Some(tidewire),
+            projections,
             stop: Some(stop),
             thread: Some(thread),
             _folder: folder,
@@ -137,6 +160,21 @@ impl Server {
 
     pub fn tidewire(&self) -> Tidewire {
         self.tidewire.clone().expect("the server runs")
+    }
+
+    pub fn projections(&self) -> &Projections {
+        self.projections.as_deref().expect("it has projections")
+    }
+
+    /// The documents of the tests' projection, as the store has them once they are all there.
+    pub async fn things(&self) -> things::All {
+        let path = format!("/projections/things/documents?limit=1000&wait={}", self.head().await);
+        let (status, body) = self.http("GET", &path, None).await;
+        assert_eq!(status, 200, "{body}");
+        let page: Value = serde_json::from_str(&body).expect("JSON");
+        let documents = page["documents"].as_array().expect("a list").iter();
+        let key = |document: &Value| document["key"].as_str().expect("a key").to_owned();
+        documents.map(|document| (key(document), document["document"].clone())).collect()
     }
 
     /// Appends `count` events to `stream`, one append; returns the last position.
@@ -246,6 +284,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.tidewire = None;
+        self.projections = None;
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
             let ended = thread.join();

@@ -7,7 +7,7 @@ use tidewire_eventstore::GlobalPosition;
 
 use super::{
     ClientCore, ClientOutput, DeliveryKey, Link, Notice, Settlement, Taken,
-    subscription::Stage,
+    subscription::{Content, Stage},
     unsettled::{Effect, Flooded},
 };
 use crate::{
@@ -155,12 +155,13 @@ impl ClientCore {
     /// Everything matching up to `position` was sent.
     pub(super) fn looked_at(&mut self, sub: Sub, position: GlobalPosition, now: Instant) {
         let Some(subscription) = self.open(sub) else { return };
-        let news = match &mut subscription.unsettled {
-            Some(unsettled) => {
+        let news = match (&mut subscription.unsettled, &mut subscription.content) {
+            (Some(unsettled), _) => {
                 unsettled.told(position);
                 true
             }
-            None => subscription.advance(position),
+            (None, Content::Documents(content)) => content.1.advance(position),
+            (None, Content::Events(_)) => subscription.advance(position),
         };
         if news {
             self.notice(sub, Notice::Position(position));

@@ -10,7 +10,8 @@ use tidewire_eventstore::{GlobalPosition, RecordedEvent, Revision};
 
 use crate::{
     codec::json,
-    messages::{ClientMessage, Cursor, Direction, FetchRequest, RequestId, Target},
+    messages::{ClientMessage, Cursor, Direction, FetchRequest, QueryRequest, RequestId, Target},
+    query::{Document, Reached},
 };
 
 /// One page of the log.
@@ -22,6 +23,17 @@ pub struct Page {
     pub next: Option<Cursor>,
     /// The head of the log when the page was read.
     pub head: GlobalPosition,
+}
+
+/// One page of the documents of a query.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DocumentPage {
+    /// How far the projection was when the page was read, or before.
+    pub reached: Reached,
+    /// The documents, in the order that was asked for.
+    pub documents: Vec<Document>,
+    /// Where the next page begins, if there is one: it may be empty.
+    pub next: Option<Box<str>>,
 }
 
 /// Why a fetch was not taken.
@@ -59,12 +71,29 @@ impl FetchKey {
 struct Entry {
     text: Bytes,
     sent: bool,
-    /// Whether its cursors are revisions.
-    of_stream: bool,
+    of: Of,
 }
 
-/// What the number of a cursor counts.
-pub(super) type CursorOf = fn(u64) -> Cursor;
+/// What a fetch is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Of {
+    /// The events of one stream: cursors are revisions.
+    Stream,
+    /// The events of several streams: cursors are positions.
+    Log,
+    /// Documents.
+    Documents,
+}
+
+impl Of {
+    /// A cursor among events.
+    pub(super) fn cursor(self, number: u64) -> Cursor {
+        match self {
+            Self::Stream => Cursor::Revision(Revision::new(number)),
+            Self::Log | Self::Documents => Cursor::Position(GlobalPosition::new(number)),
+        }
+    }
+}
 
 /// The fetches that are not answered.
 #[derive(Debug)]
@@ -84,16 +113,35 @@ impl Fetches {
         if !makes_sense(&fetch) {
             return Err(FetchRefused::Invalid);
         }
+        let of = match fetch.from {
+            Target::Stream(_) => Of::Stream,
+            _ => Of::Log,
+        };
+        self.take(of, |id| ClientMessage::Fetch { id, fetch })
+    }
+
+    /// Takes a fetch of documents, as long as there is room.
+    pub(super) fn push_query(&mut self, request: QueryRequest) -> Result<FetchKey, FetchRefused> {
+        if request.limit == 0 || request.timeout_ms > QueryRequest::TIMEOUT_MS_MAX {
+            return Err(FetchRefused::Invalid);
+        }
+        self.take(Of::Documents, |id| ClientMessage::Query { id, request: Box::new(request) })
+    }
+
+    fn take(
+        &mut self,
+        of: Of,
+        message: impl FnOnce(RequestId) -> ClientMessage,
+    ) -> Result<FetchKey, FetchRefused> {
         let fetches = self.entries.len();
         if fetches >= self.max {
             return Err(FetchRefused::Full { fetches });
         }
         self.last_key += 1;
         let key = FetchKey(self.last_key);
-        let of_stream = matches!(fetch.from, Target::Stream(_));
         let mut text = BytesMut::new();
-        json::encode_client(&ClientMessage::Fetch { id: key.request_id(), fetch }, &mut text);
-        self.entries.insert(key, Entry { text: text.freeze(), sent: false, of_stream });
+        json::encode_client(&message(key.request_id()), &mut text);
+        self.entries.insert(key, Entry { text: text.freeze(), sent: false, of });
         Ok(key)
     }
 
@@ -105,11 +153,9 @@ impl Fetches {
     }
 
     /// Whether the fetch named `id` is unanswered; takes it out.
-    pub(super) fn answer(&mut self, id: &RequestId) -> Option<(FetchKey, CursorOf)> {
+    pub(super) fn answer(&mut self, id: &RequestId) -> Option<(FetchKey, Of)> {
         let key = FetchKey(id.as_str().strip_prefix('f')?.parse().ok()?);
-        let entry = self.entries.remove(&key)?;
-        let cursor: CursorOf = if entry.of_stream { revision } else { position };
-        Some((key, cursor))
+        self.entries.remove(&key).map(|entry| (key, entry.of))
     }
 
     /// The connection is gone: everything unanswered will be sent again.
@@ -120,17 +166,10 @@ impl Fetches {
     }
 
     /// Takes out everything.
-    pub(super) fn take_all(&mut self) -> Vec<FetchKey> {
-        std::mem::take(&mut self.entries).into_keys().collect()
+    pub(super) fn take_all(&mut self) -> Vec<(FetchKey, Of)> {
+        let entries = std::mem::take(&mut self.entries).into_iter();
+        entries.map(|(key, entry)| (key, entry.of)).collect()
     }
-}
-
-fn revision(number: u64) -> Cursor {
-    Cursor::Revision(Revision::new(number))
-}
-
-fn position(number: u64) -> Cursor {
-    Cursor::Position(GlobalPosition::new(number))
 }
 
 /// What the wire could not say, or could say wrongly.

@@ -14,6 +14,9 @@
 //! order. Every event is given at least once; which ones are given again after a reconnect, and
 //! which acknowledgements are sent when, is in the module `unsettled`.
 //!
+//! **A live query** is told as whole pictures only, each of which the server really had; what it is
+//! put together of is in the module `documents`.
+//!
 //! ```
 //! use std::time::Instant;
 //! use tidewire_protocol::{
@@ -37,7 +40,9 @@
 
 mod config;
 mod deliveries;
+mod documents;
 mod fetches;
+mod live_queries;
 mod outbox;
 mod requests;
 mod signals;
@@ -58,18 +63,20 @@ use crate::{
     codec::json::{self, DecodeError},
     codes::{CloseCode, ErrorBody, ErrorCode},
     messages::{
-        self, After, ClientMessage, Delivery, FeedSpec, Goodbye, Hello, PROTOCOL_VERSION,
-        RequestId, ResetReason, ServerMessage, Sub, Welcome,
+        After, ClientMessage, Delivery, FeedSpec, Goodbye, Hello, PROTOCOL_VERSION, RequestId,
+        ResetReason, ServerMessage, Sub, Subscription as Request, Welcome,
     },
 };
 use deliveries::Flush;
+use documents::Nonsense;
 use fetches::Fetches;
 use outbox::Outbox;
-use subscription::{Stage, Subscription};
+use subscription::{Content, Stage, Subscription};
 use unsettled::Unsettled;
 
 pub use config::ClientConfig;
-pub use fetches::{FetchKey, FetchRefused, Page};
+pub use documents::{Picture, Told};
+pub use fetches::{DocumentPage, FetchKey, FetchRefused, Page};
 pub use outbox::{AppendKey, CommandTicket, OutboxError, OutboxLimits};
 pub use signals::{
     ClientInput, ClientOutput, CommandResult, DeliveryKey, Notice, Settled, State, Taken,
@@ -171,14 +178,24 @@ impl ClientCore {
         epoch: Option<Uuid>,
         delivery: Delivery,
     ) -> Sub {
+        let unsettled =
+            delivery.acknowledges().then(|| Box::new(Unsettled::new(self.window(&delivery))));
+        self.begin(Subscription {
+            content: Content::Events(feed),
+            after,
+            epoch,
+            stage: Stage::Unsent,
+            delivery,
+            unsettled,
+            refusals: 0,
+            resets: 0,
+        })
+    }
+
+    fn begin(&mut self, subscription: Subscription) -> Sub {
         // Never one that was used before: a late answer cannot be taken for another's.
         self.last_sub = self.last_sub.wrapping_add(1);
         let sub = Sub::new(self.last_sub);
-        let stage = Stage::Unsent;
-        let unsettled =
-            delivery.acknowledges().then(|| Box::new(Unsettled::new(self.window(&delivery))));
-        let subscription =
-            Subscription { feed, after, epoch, stage, delivery, unsettled, refusals: 0, resets: 0 };
         self.subs.insert(sub, subscription);
         self.ask(sub);
         sub
@@ -279,7 +296,7 @@ impl ClientCore {
         let mut subscriptions = Vec::new();
         for (sub, subscription) in &mut self.subs {
             subscription.stage = Stage::Opening;
-            subscriptions.push(Ok(messages::Subscription::Feed(subscription.request(*sub))));
+            subscriptions.push(Ok(subscription.request(*sub)));
         }
         let hello = Hello {
             protocol: PROTOCOL_VERSION,
@@ -404,6 +421,11 @@ impl ClientCore {
     fn message(&mut self, message: ServerMessage, now: Instant, chance: f64) {
         match message {
             ServerMessage::Welcome(welcome) => self.welcomed(welcome, now),
+            ServerMessage::Subscribed { sub, .. } | ServerMessage::Events { sub, .. }
+                if self.is_live_query(sub) =>
+            {
+                self.distrust(sub, now, chance);
+            }
             ServerMessage::Subscribed { sub, after, resumed, .. } => {
                 self.subscribed(sub, after, resumed);
             }
@@ -420,6 +442,11 @@ impl ClientCore {
             ServerMessage::Parked { sub, positions, reason } => {
                 self.parked(sub, positions, reason, now);
             }
+            ServerMessage::Live { sub, position } if self.is_live_query(sub) => {
+                if self.documents_live(sub, position).is_err() {
+                    self.distrust(sub, now, chance);
+                }
+            }
             ServerMessage::Live { sub, position } => {
                 if let Some(subscription) = self.open(sub) {
                     if subscription.unsettled.is_none() {
@@ -429,7 +456,10 @@ impl ClientCore {
                 }
             }
             ServerMessage::Behind { sub, position, lag } => {
-                if self.open(sub).is_some() {
+                if let Some(subscription) = self.open(sub) {
+                    if let Some(documents) = subscription.documents() {
+                        documents.behind();
+                    }
                     self.notice(sub, Notice::Behind { position, lag });
                 }
             }
@@ -453,13 +483,12 @@ impl ClientCore {
                 self.outputs.push_back(ClientOutput::Complaint(error));
             }
             ServerMessage::Goodbye(goodbye) => self.goodbye = Some(*goodbye),
-            // Nobody has asked for them.
-            ServerMessage::Watching { .. }
-            | ServerMessage::State { .. }
-            | ServerMessage::Changes { .. }
-            | ServerMessage::Summary { .. }
-            | ServerMessage::Documents { .. }
-            | ServerMessage::Pong { .. } => {}
+            ServerMessage::Pong { .. } => {}
+            message => {
+                if let Some((sub, Err(Nonsense))) = self.documents_message(message) {
+                    self.distrust(sub, now, chance);
+                }
+            }
         }
     }
 
@@ -502,7 +531,10 @@ impl ClientCore {
         {
             subscription.stage = Stage::Opening;
             let request = subscription.request(sub);
-            self.send(&ClientMessage::Subscribe(Box::new(request)));
+            self.send(&match request {
+                Request::Feed(subscribe) => ClientMessage::Subscribe(Box::new(subscribe)),
+                Request::Query(watch) => ClientMessage::Watch(Box::new(watch)),
+            });
         }
     }
 

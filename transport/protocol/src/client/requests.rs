@@ -6,13 +6,14 @@ use bytes::Bytes;
 use tidewire_eventstore::{GlobalPosition, RecordedEvent};
 
 use super::{
-    AppendKey, ClientCore, ClientOutput, CommandResult, CommandTicket, FetchKey, FetchRefused,
-    Link, OutboxError, Page, Settled,
+    AppendKey, ClientCore, ClientOutput, CommandResult, CommandTicket, DocumentPage, FetchKey,
+    FetchRefused, Link, OutboxError, Page, Settled,
+    fetches::Of,
     outbox::{GivenUp, Key},
 };
 use crate::{
     codes::{ErrorBody, ErrorCode},
-    messages::{AppendRequest, CommandRequest, FetchRequest, RequestId},
+    messages::{AppendRequest, CommandRequest, FetchRequest, QueryRequest, RequestId},
 };
 
 impl ClientCore {
@@ -69,6 +70,21 @@ impl ClientCore {
         Ok(key)
     }
 
+    /// Asks for a page of documents, now or as soon as there is a connection.
+    ///
+    /// # Errors
+    ///
+    /// [`FetchRefused`] when it was not taken; otherwise there will be exactly one
+    /// [`ClientOutput::FetchedDocuments`] for it.
+    pub fn fetch_documents(&mut self, request: QueryRequest) -> Result<FetchKey, FetchRefused> {
+        if self.link == Link::Failed {
+            return Err(FetchRefused::Failed);
+        }
+        let key = self.fetches.push_query(request)?;
+        self.send_fetches();
+        Ok(key)
+    }
+
     /// How many appends and commands, and how many bytes of them, wait in the outbox.
     pub fn outbox_size(&self) -> (usize, usize) {
         self.outbox.size()
@@ -81,9 +97,7 @@ impl ClientCore {
             return;
         }
         match self.fetches.answer(id) {
-            Some((key, _)) => {
-                self.outputs.push_back(ClientOutput::Fetched { key, result: Err(error) });
-            }
+            Some((key, of)) => self.fetch_refused(key, of, error),
             None => {
                 if let Some(key) = self.outbox.settle(id) {
                     self.refuse(key, error);
@@ -123,10 +137,24 @@ impl ClientCore {
         next: Option<u64>,
         head: GlobalPosition,
     ) {
-        if let Some((key, cursor)) = self.fetches.answer(id) {
-            let page = Page { events, next: next.map(cursor), head };
+        if let Some((key, of)) = self.fetches.answer(id) {
+            let page = Page { events, next: next.map(|next| of.cursor(next)), head };
             self.outputs.push_back(ClientOutput::Fetched { key, result: Ok(page) });
         }
+    }
+
+    /// A page of documents has come.
+    pub(super) fn fetched_documents(&mut self, id: &RequestId, page: DocumentPage) {
+        if let Some((key, _)) = self.fetches.answer(id) {
+            self.outputs.push_back(ClientOutput::FetchedDocuments { key, result: Ok(page) });
+        }
+    }
+
+    fn fetch_refused(&mut self, key: FetchKey, of: Of, error: ErrorBody) {
+        self.outputs.push_back(match of {
+            Of::Documents => ClientOutput::FetchedDocuments { key, result: Err(error) },
+            Of::Stream | Of::Log => ClientOutput::Fetched { key, result: Err(error) },
+        });
     }
 
     /// Requests that are too large for the server that answers now can never be sent.
@@ -159,8 +187,8 @@ impl ClientCore {
         for GivenUp { key, .. } in self.outbox.take_all() {
             self.refuse(key, given_up());
         }
-        for key in self.fetches.take_all() {
-            self.outputs.push_back(ClientOutput::Fetched { key, result: Err(given_up()) });
+        for (key, of) in self.fetches.take_all() {
+            self.fetch_refused(key, of, given_up());
         }
     }
 

@@ -6,10 +6,11 @@ use bytes::Bytes;
 use tidewire_eventstore::{GlobalPosition, RecordedEvent, Revision, StreamName};
 use uuid::Uuid;
 
-use super::{AppendKey, CommandTicket, FetchKey, Page};
+use super::{AppendKey, CommandTicket, DocumentPage, FetchKey, Page, Told};
 use crate::{
     codes::{CloseCode, ErrorBody},
-    messages::{Delivered, ResetReason, Sub, Welcome},
+    messages::{Delivered, QueryReset, ResetReason, Sub, SummaryWindow, Welcome},
+    query::Reached,
 };
 
 /// Where a client stands.
@@ -65,7 +66,14 @@ pub enum ClientOutput {
         /// The event.
         event: RecordedEvent,
     },
-    /// News of a subscription, in order with its events.
+    /// What the application may see of a live query.
+    Documents {
+        /// The subscription.
+        sub: Sub,
+        /// A picture, or what makes the next one of the last.
+        told: Told,
+    },
+    /// News of a subscription, in order with its events or pictures.
     Notice {
         /// The subscription.
         sub: Sub,
@@ -98,6 +106,13 @@ pub enum ClientOutput {
         key: FetchKey,
         /// The page, or why there is none.
         result: Result<Page, ErrorBody>,
+    },
+    /// A fetch of documents is answered; there is exactly one of these for each.
+    FetchedDocuments {
+        /// The fetch.
+        key: FetchKey,
+        /// The page, or why there is none.
+        result: Result<DocumentPage, ErrorBody>,
     },
     /// The server has spoken of itself.
     Welcome(Box<Welcome>),
@@ -171,7 +186,23 @@ pub enum Notice {
         /// Whether it went on from a position.
         resumed: bool,
     },
-    /// Everything matching up to here was emitted, though the last event may be older.
+    /// A live query is open.
+    Watching {
+        /// What it goes on from, or how far the projection was that it is going to show.
+        after: Reached,
+        /// Whether it goes on from what the client holds.
+        resumed: bool,
+        /// Why not, if the client held something. What is shown stays until there is a new
+        /// picture.
+        reset: Option<QueryReset>,
+    },
+    /// The server begins a live query's state anew. What is shown stays until there is a new
+    /// picture.
+    Restated(QueryReset),
+    /// How many events there were, in place of the events.
+    Summary(Box<SummaryWindow>),
+    /// Everything matching up to here was emitted, though the last event may be older; of a live
+    /// query, everything through here is in what was told.
     Position(GlobalPosition),
     /// It has caught up.
     Live(GlobalPosition),

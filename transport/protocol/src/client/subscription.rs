@@ -5,8 +5,11 @@ use std::time::Instant;
 use tidewire_eventstore::{GlobalPosition, RecordedEvent};
 use uuid::Uuid;
 
-use super::unsettled::Unsettled;
-use crate::messages::{After, Delivery, FeedSpec, Sub, Subscribe};
+use super::{documents::Documents, unsettled::Unsettled};
+use crate::{
+    messages::{After, Delivery, FeedSpec, Sub, Subscribe, Subscription as Request, Watch},
+    query::Query,
+};
 
 /// Where a subscription stands on the present connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,11 +26,20 @@ pub(super) enum Stage {
     Ending,
 }
 
+/// What a subscription is to.
+#[derive(Debug)]
+pub(super) enum Content {
+    /// Events.
+    Events(FeedSpec),
+    /// The documents of a query, and what is held of them.
+    Documents(Box<(Query, Documents)>),
+}
+
 /// One subscription.
 #[derive(Debug)]
 pub(super) struct Subscription {
-    pub(super) feed: FeedSpec,
-    /// Where to begin, or to go on: everything up to a position was emitted.
+    pub(super) content: Content,
+    /// Where to begin with events, or to go on: everything up to a position was emitted.
     pub(super) after: After,
     /// The epoch that the position was learnt in.
     pub(super) epoch: Option<Uuid>,
@@ -44,13 +56,29 @@ pub(super) struct Subscription {
 
 impl Subscription {
     /// The `subscribe` that begins or resumes it.
-    pub(super) fn request(&self, sub: Sub) -> Subscribe {
-        Subscribe {
-            sub,
-            feed: self.feed.clone(),
-            after: self.after,
-            epoch: self.epoch,
-            delivery: self.delivery.clone(),
+    pub(super) fn request(&self, sub: Sub) -> Request {
+        match &self.content {
+            Content::Events(feed) => Request::Feed(Subscribe {
+                sub,
+                feed: feed.clone(),
+                after: self.after,
+                epoch: self.epoch,
+                delivery: self.delivery.clone(),
+            }),
+            Content::Documents(content) => {
+                let (query, documents) = &**content;
+                let after = documents.reached();
+                let epoch = self.epoch.filter(|_| after.is_some());
+                Request::Query(Watch { sub, query: query.clone(), after, epoch })
+            }
+        }
+    }
+
+    /// What is held of a live query.
+    pub(super) fn documents(&mut self) -> Option<&mut Documents> {
+        match &mut self.content {
+            Content::Events(_) => None,
+            Content::Documents(content) => Some(&mut content.1),
         }
     }
 
@@ -75,6 +103,9 @@ impl Subscription {
 
     /// What was open on the server is no longer: everything unsettled is going to come again.
     pub(super) fn lost(&mut self) {
+        if let Some(documents) = self.documents() {
+            documents.lost();
+        }
         let settles = !self.is_consumer();
         let Some(unsettled) = &mut self.unsettled else { return };
         let settled = unsettled.settled_through();

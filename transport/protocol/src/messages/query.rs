@@ -28,7 +28,7 @@ pub enum QueryReset {
     Generation,
     /// It is no longer known which documents were deleted since.
     Truncated,
-    /// The log has begun a new epoch before the client's position.
+    /// The log has begun a new epoch since.
     Epoch,
     /// The client's position is beyond the head of the log.
     Ahead,
@@ -81,6 +81,11 @@ impl QueryRequest {
     pub const TIMEOUT_MS_DEFAULT: u32 = 5_000;
     /// The longest that a client may wait, in milliseconds.
     pub const TIMEOUT_MS_MAX: u32 = 30_000;
+
+    /// The first page of a query, read at once.
+    pub fn new(query: Query, limit: usize) -> Self {
+        Self { query, cursor: None, limit, wait: None, timeout_ms: Self::TIMEOUT_MS_DEFAULT }
+    }
 }
 
 /// What is counted together, where a subscription wants counts.

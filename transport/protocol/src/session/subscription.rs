@@ -205,12 +205,14 @@ pub(super) enum BeginQuery {
 }
 
 /// Decides where a live query begins: `epochs` are what the log has had, `head` what is known of
-/// its head.
+/// its head. Nothing is gone on from in another epoch, wherever that began: a generation that was
+/// begun after the backup was made has given its number to another since.
 pub(super) fn begin_query(asking: &Asking, epochs: &[Epoch], head: GlobalPosition) -> BeginQuery {
     let (Some((after, epoch)), Some(checked)) = (asking.after, asking.checked) else {
         return BeginQuery::Afresh(None);
     };
-    let reset = if epoch.is_some_and(|epoch| !holds(after.position, epoch, epochs)) {
+    let present = epochs.last().map(|last| last.epoch);
+    let reset = if epoch.is_some() && epoch != present {
         QueryReset::Epoch
     } else if after.generation != checked.active.generation {
         QueryReset::Generation

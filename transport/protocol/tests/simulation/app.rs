@@ -260,6 +260,9 @@ impl App {
             Notice::Position(_) => {}
             Notice::Reset(reason) => panic!("{:?} is reset: {reason:?}", self.kind),
             Notice::Ended(_) => panic!("the end comes by itself"),
+            Notice::Watching { .. } | Notice::Restated(_) | Notice::Summary(_) => {
+                panic!("it is of events")
+            }
         }
     }
 

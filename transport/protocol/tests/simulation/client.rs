@@ -276,9 +276,10 @@ impl Client {
                     self.settled.push((id, result.expect("the model refuses nothing")));
                 }
                 ClientOutput::Complaint(error) => panic!("the server complains: {error}"),
-                ClientOutput::Fetched { .. } | ClientOutput::Answered { .. } => {
-                    panic!("nobody asks")
-                }
+                ClientOutput::Fetched { .. }
+                | ClientOutput::Answered { .. }
+                | ClientOutput::Documents { .. }
+                | ClientOutput::FetchedDocuments { .. } => panic!("nobody asks"),
                 ClientOutput::State(_) | ClientOutput::Welcome(_) | ClientOutput::Ready { .. } => {}
             }
         }
@@ -315,6 +316,9 @@ impl Client {
             Notice::Behind { .. } => seen.live = false,
             Notice::Position(_) | Notice::Parked { .. } => {}
             Notice::Ended(error) => panic!("subscription {sub} ended: {error:?}"),
+            Notice::Watching { .. } | Notice::Restated(_) | Notice::Summary(_) => {
+                panic!("it is of events")
+            }
         }
     }
 }
