@@ -19,7 +19,7 @@ export type { QueryPhase, QueryState } from './picture.js';
 export { projection, type LiveQuery, type ProjectionOptions } from './projection.js';
 export { quality, type Quality } from './quality.js';
 export type { QueueOptions } from './queue.js';
-export { send, type CommandMap, type Send, type SendOptions } from './send.js';
+export { command, send, type CommandMap, type Result, type Send, type SendOptions } from './send.js';
 export { statistics, type Measurable, type Statistics } from './statistics.js';
 export type { Observable, Stop } from './store.js';
 export { stream, type EventMap, type EventOf, type StreamOptions, type Subscription } from './stream.js';
