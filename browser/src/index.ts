@@ -5,7 +5,6 @@
  */
 export { append, type AppendOptions } from './append.js';
 export type { ReconnectOptions } from './backoff.js';
-export { collection, ConflictError, type Collection, type CollectionOptions, type CollectionState, type EditOptions, type Kept, type Patch } from './collection.js';
 export { createClient, type Client, type ClientOptions, type TokenReason } from './client.js';
 export type { ClosedError, ConnectionState, WebSocketConstructor, WebSocketLike } from './connection.js';
 export { consume, type ConsumeOptions, type Consumption, type ConsumptionState } from './consume.js';
@@ -29,6 +28,7 @@ export { summary, type SummaryOptions } from './summary.js';
 export { uuidv7 } from './uuid.js';
 export { park, retry, skip, stop, type Nack, type Verdict } from './verdict.js';
 export { watch, type ConnectionEvent } from './watch.js';
+export { collection, ConflictError, type Collection, type CollectionOptions, type CollectionState, type EditOptions, type Kept, type Patch } from './collection.js';
 export type {
   After,
   Appended,
