@@ -11,7 +11,7 @@ import { arrange } from './arrange.js';
 import type { Client } from './client.js';
 import { unseen, withEdits, type Edit, type Edited, type Operation } from './edits.js';
 import { TidewireError } from './error.js';
-import type { QueryState } from './picture.js';
+import type { Known, QueryState } from './picture.js';
 import { projection, type ProjectionOptions } from './projection.js';
 import { QUEUE_LIMITS } from './queue.js';
 import { ask, type Answer } from './requests.js';
@@ -84,12 +84,16 @@ export const collection = <D = { readonly [field: string]: Json }>(client: Clien
   const most = client.link.options.queue?.max ?? QUEUE_LIMITS.max;
   /** All that is shown and not told back, in the order of the calls. */
   let edits: readonly Edit[] = [];
+  let epoch: string | undefined;
   /** Of each document, what was not answered; the first is on its way. */
   const chains = new Map<string, Pending[]>();
   const store = createStore<CollectionState<D>>({ ...live.getSnapshot(), pending: new Set() });
 
   const publish = (): void => {
-    const state = live.getSnapshot();
+    const state: Known<Kept<D>> = live.getSnapshot();
+    // Where something landed in another log says nothing in this one.
+    if (state.epoch !== epoch) edits = edits.filter(({ landed }) => !landed);
+    epoch = state.epoch;
     edits = unseen(edits, state.position);
     const before = store.getSnapshot().documents;
     store.set({

@@ -11,6 +11,7 @@ use super::{
     live_queries,
 };
 use crate::{
+    config::Kept,
     database::{Database, Purpose},
     host::{self, Host},
     pages::Pages,
@@ -96,11 +97,11 @@ pub(super) fn run(args: Args) -> Result<()> {
         (None, path) => Database::Sqlite(path.context("no database was named")?),
     };
     let mut transport = tidewire_transport::Config::default();
-    let mut configured = Vec::new();
+    let mut kept = Kept::default();
     if args.live_queries {
         transport.heartbeat_interval = UNDISTURBED;
         transport.ping_interval = UNDISTURBED;
-        configured = live_queries::projections()?;
+        kept.projections = live_queries::projections()?;
     }
     let node = transport.node.clone();
     host::block_on(async move {
@@ -109,7 +110,7 @@ pub(super) fn run(args: Args) -> Result<()> {
             .run(async move {
                 let store = database.open(Purpose::Serve).await?;
                 let log = Arc::clone(&store);
-                let projecting = Projecting::start(&database, log, &node, configured).await?;
+                let projecting = Projecting::start(&database, log, &node, kept).await?;
                 anyhow::Ok((store, projecting))
             })
             .await?;
