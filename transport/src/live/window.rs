@@ -306,7 +306,7 @@ mod tests {
         window.filled(&fill(5, 5, 0..known_max(1)), at(5));
         window.show(at(5));
         assert_eq!(shown(&window), ["k00"]);
-        // The last of all comes, and all that are known go: there may be others before it.
+        // All that are known go, and the last of all comes: there may be others before it.
         let mut changes: Vec<_> = (0..known_max(1))
             .map(|number| DocumentChange {
                 key: document(number).key,
@@ -316,7 +316,7 @@ mod tests {
             .collect();
         let Document { key, data } = document(99);
         let after = Some(Content::new(data));
-        changes.insert(0, DocumentChange { key, before: Before::Absent, after });
+        changes.push(DocumentChange { key, before: Before::Absent, after });
         let indices: Vec<u32> = (0..changes.len() as u32).collect();
         let generation = Generation::new(1);
         let batch = ChangeBatch { generation, after: at(5), position: at(6), changes };
