@@ -263,3 +263,85 @@ impl Window {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use bytes::Bytes;
+    use tidewire_eventstore::{Generation, ProjectionName};
+    use tidewire_projections::Before;
+    use tidewire_protocol::query::{Order, Window as Span};
+
+    use super::*;
+
+    fn at(position: u64) -> GlobalPosition {
+        GlobalPosition::new(position)
+    }
+
+    fn document(number: usize) -> Document {
+        let key = DocumentKey::new(&format!("k{number:02}")).expect("a good key");
+        Document { key, data: Bytes::from_static(b"{}") }
+    }
+
+    fn first_of_all() -> Arc<Query> {
+        let projection = ProjectionName::new("things").expect("a good name");
+        let window = Some(Span { order: Order::default(), limit: NonZeroU32::MIN });
+        Arc::new(Query { window, ..Query::all(projection) })
+    }
+
+    fn fill(position: u64, horizon: u64, numbers: std::ops::Range<usize>) -> Fill {
+        let documents = numbers.map(document).collect();
+        Fill { position: at(position), horizon: at(horizon), documents, complete: false }
+    }
+
+    fn shown(window: &Window) -> Vec<String> {
+        window.shown().iter().map(|document| document.key.to_string()).collect()
+    }
+
+    #[test]
+    fn what_is_beyond_the_boundary_is_not_shown_before_what_is_not_known() {
+        let mut window = Window::of(&first_of_all()).expect("it has one");
+        window.filling(at(5));
+        window.filled(&fill(5, 5, 0..known_max(1)), at(5));
+        window.show(at(5));
+        assert_eq!(shown(&window), ["k00"]);
+        // All that are known go, and the last of all comes: there may be others before it.
+        let mut changes: Vec<_> = (0..known_max(1))
+            .map(|number| DocumentChange {
+                key: document(number).key,
+                before: Before::Unknown,
+                after: None,
+            })
+            .collect();
+        let Document { key, data } = document(99);
+        let after = Some(Content::new(data));
+        changes.push(DocumentChange { key, before: Before::Absent, after });
+        let indices: Vec<u32> = (0..changes.len() as u32).collect();
+        let generation = Generation::new(1);
+        let batch = ChangeBatch { generation, after: at(5), position: at(6), changes };
+        window.take(&Arc::new(batch), &indices);
+        window.settle(at(6));
+        assert!(window.needs_fill() && window.show(at(6)).is_empty());
+        assert_eq!(shown(&window), ["k00"], "until it is known what comes now");
+        window.filling(at(6));
+        window.filled(&fill(6, 6, 40..40 + known_max(1)), at(6));
+        window.show(at(6));
+        assert_eq!(shown(&window), ["k40"]);
+    }
+
+    #[test]
+    fn a_window_is_known_only_once_everything_has_come_that_its_filling_may_have_seen() {
+        let mut window = Window::of(&first_of_all()).expect("it has one");
+        window.filling(at(5));
+        window.filled(&fill(5, 7, 0..3), at(6));
+        assert!(!window.is_known() && !window.needs_fill());
+        window.settle(at(7));
+        assert!(window.is_known());
+        // What was read from before it was told of changes cannot be made up for.
+        window.restart();
+        window.filling(at(9));
+        window.filled(&fill(8, 9, 0..3), at(9));
+        assert!(window.needs_fill());
+    }
+}
