@@ -1,4 +1,4 @@
-/** The program under test: `tidewire demo` or `serve`, or the example `embed`, on one port and one file; started, killed and started again. */
+/** The program under test: `tidewire demo` or `serve`, or one of the examples `embed` and `mail`, on one port and one file; started, killed and started again. */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -46,6 +46,9 @@ export const program = (...verb: readonly string[]): Promise<Program> =>
 
 /** The example that handles commands, built beside the program: its log is below `/log`. */
 export const embed = (): Promise<Program> => runnable(join(dirname(required('TIDEWIRE_BIN')), 'embed'), (address, file) => [address, file], '/log');
+
+/** The example with mailboxes and messages, built beside the program. */
+export const mail = (): Promise<Program> => runnable(join(dirname(required('TIDEWIRE_BIN')), 'mail'), (address, file) => [address, file], '/log');
 
 async function runnable(binary: string, argumentsFor: (address: string, file: string) => readonly string[], scope: string): Promise<Program> {
   const folder = mkdtempSync(join(tmpdir(), 'tidewire-e2e-'));

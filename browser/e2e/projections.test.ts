@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Browser, Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
+import type { Summarized } from '../src/index.js';
 import { proxyTo, type Proxy } from '../test/support/proxy.js';
 import { chromiumBrowser } from './chromium.js';
 import { program, type Program } from './program.js';
@@ -28,11 +29,13 @@ const until = (check: () => unknown) => expect.poll(check, { interval: 50, timeo
 const html = (programAt: number, proxyAt: number): string => `<!doctype html>
 <title>orders</title>
 <script type="module">
-  import { createClient, documents, pages, projection } from 'http://127.0.0.1:${programAt}/tidewire.js';
+  import { createClient, pages, projection, summary } from 'http://127.0.0.1:${programAt}/tidewire.js';
   const client = createClient({ url: 'ws://127.0.0.1:${proxyAt}/ws', reconnect: { initialDelay: 50, maxDelay: 200 } });
   const all = projection(client, 'orders');
   const open = projection(client, 'orders', { where: { eq: ['status', 'open'] } });
   const top = projection(client, 'orders', { order: { by: 'total', direction: 'descending' }, limit: 5 });
+  const summaries = [];
+  summary(client, { category: 'order' }, { everyMs: 100, after: 'start', onSummary: (told) => void summaries.push(told) });
   const pictures = [];
   all.subscribe(({ documents, generation, position }) => {
     const last = pictures.at(-1);
@@ -54,6 +57,7 @@ const html = (programAt: number, proxyAt: number): string => `<!doctype html>
       for await (const page of pages(client, { projection: 'orders' }, { limit: 200, wait, timeout: 30000 })) found.push(...page.documents);
       return plain({ documents: found.map(({ key, document }) => [key, document]) }).sort();
     },
+    summaries: () => summaries,
     pictures: () => pictures.map(({ documents, generation, position }) => ({ count: documents.size, generation, position })),
     shared: () => {
       const [a, b] = [pictures.find(({ documents }) => documents.size), pictures.at(-1)];
@@ -78,6 +82,7 @@ declare global {
     stored(wait: number): Promise<string[]>;
     pictures(): { readonly count: number; readonly generation: number; readonly position: number }[];
     shared(): number;
+    summaries(): Summarized[];
   }
 }
 
@@ -194,6 +199,13 @@ test('a network that breaks at any byte, while documents change', async () => {
     proxy.cut();
   }
   await inStep(last);
+  // Summed up, every event was counted once, whatever broke.
+  const told = (): Promise<Summarized[]> => page.evaluate(() => window.summaries());
+  await until(async () => (await told()).reduce((sum, { counts }) => sum + (counts['OrderChanged'] ?? 0), 0)).toBe(380);
+  for (const [index, { after, position }] of (await told()).entries()) {
+    expect(after).toBeGreaterThanOrEqual((await told())[index - 1]?.position ?? 0);
+    expect(position).toBeGreaterThan(after);
+  }
 });
 
 test('the projection is rebuilt under the page, twice, while documents change', async () => {

@@ -11,12 +11,11 @@ import { arrange } from './arrange.js';
 import type { Client } from './client.js';
 import { unseen, withEdits, type Edit, type Edited, type Operation } from './edits.js';
 import { TidewireError } from './error.js';
-import type { QueryState } from './picture.js';
+import type { Known, QueryState } from './picture.js';
 import { projection, type ProjectionOptions } from './projection.js';
 import { QUEUE_LIMITS } from './queue.js';
-import { ask, type Answer } from './requests.js';
+import { command } from './send.js';
 import { createStore, type Observable, type Stop } from './store.js';
-import { uuidv7 } from './uuid.js';
 import type { Json, Query } from './wire.js';
 
 /** A document of a collection: its fields, and the revision that it is at; none while its insertion is pending. */
@@ -84,12 +83,16 @@ export const collection = <D = { readonly [field: string]: Json }>(client: Clien
   const most = client.link.options.queue?.max ?? QUEUE_LIMITS.max;
   /** All that is shown and not told back, in the order of the calls. */
   let edits: readonly Edit[] = [];
+  let epoch: string | undefined;
   /** Of each document, what was not answered; the first is on its way. */
   const chains = new Map<string, Pending[]>();
   const store = createStore<CollectionState<D>>({ ...live.getSnapshot(), pending: new Set() });
 
   const publish = (): void => {
-    const state = live.getSnapshot();
+    const state: Known<Kept<D>> = live.getSnapshot();
+    // Where something landed in another log says nothing in this one.
+    if (state.epoch !== epoch) edits = edits.filter(({ landed }) => !landed);
+    epoch = state.epoch;
     edits = unseen(edits, state.position);
     const before = store.getSnapshot().documents;
     store.set({
@@ -106,8 +109,8 @@ export const collection = <D = { readonly [field: string]: Json }>(client: Clien
       for (const { edit, options: given, resolve } of chain) {
         const revision = edit.operation.op === 'insert' ? undefined : (given.revision ?? reached ?? edit.revision);
         const data = { collection: name, key, ...edit.operation, revision };
-        const answer = (await ask(client, undefined, { type: 'command', name: '$collection', data, key: uuidv7() })) as Extract<Answer, { type: 'result' }>;
-        const landed = { position: answer.position ?? 0, revision: (answer.data as { readonly revision: number }).revision };
+        const { data: told, position = 0 } = await command<{ readonly revision: number }>(client, '$collection', data);
+        const landed = { position, revision: told.revision };
         reached = landed.revision;
         edits = edits.map((each) => (each === edit ? { ...edit, landed } : each));
         publish();

@@ -5,7 +5,6 @@
  */
 export { append, type AppendOptions } from './append.js';
 export type { ReconnectOptions } from './backoff.js';
-export { collection, ConflictError, type Collection, type CollectionOptions, type CollectionState, type EditOptions, type Kept, type Patch } from './collection.js';
 export { createClient, type Client, type ClientOptions, type TokenReason } from './client.js';
 export type { ClosedError, ConnectionState, WebSocketConstructor, WebSocketLike } from './connection.js';
 export { consume, type ConsumeOptions, type Consumption, type ConsumptionState } from './consume.js';
@@ -20,7 +19,7 @@ export type { QueryPhase, QueryState } from './picture.js';
 export { projection, type LiveQuery, type ProjectionOptions } from './projection.js';
 export { quality, type Quality } from './quality.js';
 export type { QueueOptions } from './queue.js';
-export { send, type CommandMap, type Send, type SendOptions } from './send.js';
+export { command, send, type CommandMap, type Result, type Send, type SendOptions } from './send.js';
 export { statistics, type Measurable, type Statistics } from './statistics.js';
 export type { Observable, Stop } from './store.js';
 export { stream, type EventMap, type EventOf, type StreamOptions, type Subscription } from './stream.js';
@@ -29,6 +28,7 @@ export { summary, type SummaryOptions } from './summary.js';
 export { uuidv7 } from './uuid.js';
 export { park, retry, skip, stop, type Nack, type Verdict } from './verdict.js';
 export { watch, type ConnectionEvent } from './watch.js';
+export { collection, ConflictError, type Collection, type CollectionOptions, type CollectionState, type EditOptions, type Kept, type Patch } from './collection.js';
 export type {
   After,
   Appended,

@@ -31,14 +31,15 @@ interface Picture<D> {
   readonly generation: number;
   readonly position: number;
   readonly documents: ReadonlyMap<string, D>;
-  /** Whether it is all there, so that changes after `position` are all that it misses. */
-  readonly whole: boolean;
 }
 
-/** What is known: the picture that is shown, of which the state tells, and the next one, which is the same while nothing is missing. */
+/** What is known: the picture that is shown, of which the state tells, and two that come after it. */
 export interface Known<D> extends QueryState<D> {
   readonly shown?: Picture<D> | undefined;
+  /** Of what was told last, as far as it was told. */
   readonly next?: Picture<D> | undefined;
+  /** The same, up to where it is complete: changes after its position are all that it misses. */
+  readonly held?: Picture<D> | undefined;
   /** The log that the positions belong to. */
   readonly epoch?: string | undefined;
 }
@@ -48,27 +49,32 @@ export type QueryInput =
   | Extract<SubscriptionMessage, { type: 'subscribed' | 'state' | 'changes' | 'live' | 'behind' }>
   | { readonly type: 'scanned'; readonly position: number };
 
-/** The connection is a new one: a picture that was cut off is worth nothing, and one that is whole can be resumed. */
-export const resume = <D>(known: Known<D>): Known<D> => ({ ...known, phase: 'loading', next: known.next?.whole ? known.next : known.shown });
+/** The connection is a new one: what was told in part is worth nothing, and what is held can be resumed. */
+export const resume = <D>(known: Known<D>): Known<D> => ({ ...known, phase: 'loading', next: known.held });
 
 /** What `message` makes of what is known of `query`. `epoch` is the connection's. Throws at a malformed message. */
 export const receive = <D>(known: Known<D>, message: QueryInput, query: Query, epoch: string | undefined): Known<D> => {
-  let { phase, shown, next } = known;
-  if (message.type === 'subscribed') return { ...known, phase: 'loading', epoch, next: message.resumed ? next : undefined };
+  let { phase, shown, next, held } = known;
+  if (message.type === 'subscribed') {
+    if (!message.resumed) next = undefined;
+    return { ...known, phase: 'loading', epoch, next, held: next };
+  }
   const { position } = message;
   if (!Number.isSafeInteger(position)) throw position;
   if (message.type === 'state' && (!next || message.reset)) {
     phase = 'loading';
-    next = { generation: message.generation, position, documents: new Map(), whole: false };
+    next = { generation: message.generation, position, documents: new Map() };
+    held = undefined;
   }
   if (!next) {
     if (message.type === 'scanned') return known;
     throw message;
   }
   if (message.type === 'state' || message.type === 'changes') {
-    const documents = new Map(next.documents);
     // A document of a state is like one that was put.
-    for (const change of message.type === 'state' ? (message.documents as readonly Change[]) : message.changes) {
+    const changes = message.type === 'state' ? (message.documents as readonly Change[]) : message.changes;
+    const documents = new Map(next.documents);
+    for (const change of changes) {
       const { key } = change;
       if (change.op === 'delete') documents.delete(key);
       else {
@@ -77,11 +83,14 @@ export const receive = <D>(known: Known<D>, message: QueryInput, query: Query, e
         documents.set(key, (equal(old, document) ? old : document) as D);
       }
     }
-    next = { ...next, position, documents: arrange(documents, query), whole: !message.more };
+    // Changes up to a position that was told already are those of a projection that lost its last steps.
+    if (message.type === 'changes' && position <= next.position) return known;
+    next = { ...next, documents: arrange(documents, query) };
+    if (!message.more) held = next = { ...next, position };
   } else {
     if (message.type !== 'scanned') phase = message.type;
-    if (position > next.position) next = { ...next, position };
+    if (held === next && position > next.position) held = next = { ...next, position };
   }
-  if (phase === 'live' && next.whole) shown = next;
-  return { ...known, ...shown, phase, shown, next };
+  if (phase === 'live' && held === next) shown = next;
+  return { ...known, ...shown, phase, shown, next, held };
 };

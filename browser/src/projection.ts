@@ -57,8 +57,8 @@ export const projection = <D = Json>(client: Client, name: string, which: string
     sub = link.open({
       request() {
         store.set(resume(store.getSnapshot()));
-        const { next, epoch } = store.getSnapshot();
-        return { to: { projection: name, ...query }, after: next?.position, generation: next?.generation, epoch };
+        const { held, epoch } = store.getSnapshot();
+        return { to: { projection: name, ...query }, after: held?.position, generation: held?.generation, epoch };
       },
       receive(message) {
         if (message.type === 'unsubscribed' || message.type === 'error') {

@@ -2,7 +2,7 @@
  * `send`: a command to the application behind the server, which takes effect once.
  */
 import type { Client } from './client.js';
-import { ask } from './requests.js';
+import { ask, type Answer } from './requests.js';
 import { uuidv7 } from './uuid.js';
 
 /** How to send a command. */
@@ -24,6 +24,13 @@ export type Send<C extends CommandMap> = <N extends keyof C & string>(
   options?: SendOptions,
 ) => Promise<C[N]['output']>;
 
+/** What a command came to. */
+export interface Result<Output> {
+  readonly data: Output;
+  /** Where the last event stands that the command recorded, if it recorded any: `documents(client, …, { wait: position })` has seen it. */
+  readonly position?: number;
+}
+
 /**
  * Sends a command and waits for its result.
  *
@@ -32,8 +39,12 @@ export type Send<C extends CommandMap> = <N extends keyof C & string>(
  * code (`unknown_command`, `command_failed` with the application's details, `key_reused`, …), and with the
  * connection's error once that has failed.
  */
-export const send = async <Output>(client: Client, name: string, input: unknown, options: SendOptions = {}): Promise<Output> => {
+export const command = async <Output>(client: Client, name: string, input: unknown, options: SendOptions = {}): Promise<Result<Output>> => {
   const { key = uuidv7(), timeout } = options;
-  const answer = (await ask(client, undefined, { type: 'command', name, data: input ?? null, key }, timeout)) as { readonly data: unknown };
-  return answer.data as Output;
+  const { data, position } = (await ask(client, undefined, { type: 'command', name, data: input ?? null, key }, timeout)) as Extract<Answer, { type: 'result' }>;
+  return { data: data as Output, ...(position !== undefined && { position }) };
 };
+
+/** {@link command}, for those who want nothing but the answer. */
+export const send = async <Output>(client: Client, name: string, input: unknown, options?: SendOptions): Promise<Output> =>
+  (await command<Output>(client, name, input, options)).data;

@@ -262,6 +262,19 @@ test('two clients are in step, window and all', async () => {
   expect(titles(one.todos)).toBe('0ae');
 });
 
+test('what landed in a log that is gone is not pending in another', async () => {
+  begin();
+  const { todos } = await open();
+  server.log.append('other-1', [{ type: 'T', data: null }, { type: 'T', data: null }]);
+  kept.hold(true);
+  await todos.insert('t1', { title: 'a' });
+  expect(pending(todos)).toEqual(['t1']);
+  server.log.replace('0190b5a0-0000-7000-8000-00000000000f');
+  kept.hold(false);
+  server.cut();
+  await expect.poll(() => [shown(todos), pending(todos)]).toEqual([{}, []]);
+});
+
 test('a collection that is stopped shows no more, and what is on its way goes on', async () => {
   begin();
   const { todos } = await open();

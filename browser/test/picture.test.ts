@@ -45,7 +45,7 @@ test('another state takes the place of the first once it is whole', () => {
 test('a step in several messages shows when it is complete, and is not resumed from before', () => {
   const half = after([put(8, 'a', 10, true)], LIVE);
   expect([shown(half), half.shown?.position]).toEqual([{ a: 1, b: 2 }, 3]);
-  expect(resume(half).next).toMatchObject({ position: 3, whole: true });
+  expect(resume(half).next).toMatchObject({ position: 3 });
   expect(resume(half).next?.documents.get('a')).toEqual({ v: 1 });
   const whole = after([put(8, 'b', 20)], half);
   expect([shown(whole), whole.shown?.position]).toEqual([{ a: 10, b: 20 }, 8]);
@@ -70,6 +70,22 @@ test('while it is behind the picture before stays, and what is told can be resum
 test('a heartbeat before the first state says nothing', () => {
   const known = after([subscribed()]);
   expect(after([word('scanned', 3)], known)).toBe(known);
+});
+
+test.each<[string, readonly QueryInput[]]>([
+  ['it is not resumed', [subscribed()]],
+  ['a state has begun in its place', [subscribed(), state(docs(['a', 1]), true)]],
+  ['the projection was rebuilt', [state(docs(['a', 1]), true, 2, 'generation')]],
+])('there is nothing to come back with once %s, and the picture before stays', (_, messages) => {
+  const known = after(messages, LIVE);
+  expect(resume(known)).toMatchObject({ phase: 'loading', held: undefined, next: undefined });
+  expect(shown(resume(known))).toEqual({ a: 1, b: 2 });
+});
+
+test('what a projection tells again that had lost its last steps is passed over', () => {
+  const known = after([put(8, 'a', 10)], LIVE);
+  expect(after([put(6, 'a', 7), put(8, 'b', 9)], known)).toBe(known);
+  expect(shown(after([put(9, 'b', 20)], known))).toEqual({ a: 10, b: 20 });
 });
 
 test('while it catches up the picture before stays', () => {

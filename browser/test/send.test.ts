@@ -1,6 +1,6 @@
 /** A command takes effect once, whatever happens to the connection; what has no room or no answer is told. */
 import { expect, test, vi } from 'vitest';
-import { append, send, type Send } from '../src/index.js';
+import { append, command, send, type Send } from '../src/index.js';
 import { Refusal } from '../src/testing/index.js';
 import { pair, some, upTo } from './support/connect.js';
 
@@ -27,6 +27,18 @@ test('a command gets its result, and one under a key that was used gets the firs
   expect(orderId).toBe('order-7');
   expect(await place(client, 'placeOrder', { cart: 7 }, { key: 'cart-7' })).toEqual({ orderId: 'order-7', position: 1 });
   expect(ran).toHaveBeenCalledTimes(1);
+  client.disconnect();
+});
+
+test('a command tells where it was recorded, if it recorded anything', async () => {
+  const { client, server } = shop();
+  server.log.collection('carts');
+  server.log.command('look', () => ({ orders: 0 }));
+  server.log.append('order-1', [{ type: 'OrderPlaced', data: {} }]);
+  await client.connect();
+  const insert = { collection: 'carts', op: 'insert', key: '1', document: {} };
+  expect(await command(client, '$collection', insert)).toEqual({ data: { revision: 0 }, position: 2 });
+  expect(await command(client, 'look', null)).toEqual({ data: { orders: 0 } });
   client.disconnect();
 });
 

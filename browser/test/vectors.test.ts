@@ -1,8 +1,9 @@
 /** The golden wire vectors, as the server's own tests read them: what the client makes of each message, and what it says. */
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
-import { append, consume, createClient, events, send, stream, type Client, type ClientMessage, type ServerMessage, type Target, type Verdict } from '../src/index.js';
+import { append, consume, createClient, documents, events, projection, send, stream, summary, type Client, type ClientMessage, type ProjectionQuery, type ServerMessage, type Target, type Verdict } from '../src/index.js';
 import { createFakeServer, spyOn } from '../src/testing/index.js';
+import type { Batch } from '../src/wire.js';
 import { pair } from './support/connect.js';
 
 interface ServerCase {
@@ -25,16 +26,24 @@ const NOT_READ = ['yesterday', 'mood', '"result"'];
 /** What means nothing without acks. */
 const OF_ACKS = ['"parked"', '"retrying"', '"attempt"'];
 
+/** What no server says to a query. */
+const OF_EVENTS = /"type": ?"(events|retrying|parked|reset|summary)"/;
+
 /** Subscriptions under handle 1, as in the vectors. */
 const SUBSCRIPTIONS = {
   'to a stream': (client: Client): unknown => stream(client, 'a-1', { after: 'start', onEvent() {}, onError() {} }),
+  'to a query': (client: Client): unknown => projection(client, 'p'),
   'to a consumer': (client: Client): unknown => consume(client, 'a-1', { consumer: 'c', after: 'start', onEvent() {}, onError() {} }),
 } as const;
-const SAYINGS = (['to a stream', 'to a consumer'] as const).flatMap((kind) => read<ServerCase>('server_messages.json').map((each) => [each.name, kind, each] as const));
+const SAYINGS = (['to a stream', 'to a query', 'to a consumer'] as const).flatMap((kind) => read<ServerCase>('server_messages.json')
+    .filter(({ text }) => kind !== 'to a query' || !OF_EVENTS.test(text))
+    .map((each) => [each.name, kind, each] as const),
+);
 
 describe('what a server says', () => {
   test.each(SAYINGS)('%s, %s', async (_, kind, { text, message, error }) => {
     const { client, server } = pair();
+    server.log.projection('p', () => {});
     const seen: ServerMessage[] = [];
     SUBSCRIPTIONS[kind](client);
     await client.connect();
@@ -89,6 +98,26 @@ describe('what the client says', () => {
     expect([typeof sub, epoch === undefined || typeof epoch === 'string']).toEqual(['number', true]);
   });
 
+  // Whoever holds nothing says so by leaving it away, and only a client that holds something names a generation.
+  const watches = of('subscribe').flatMap(([name, message]): [string, ProjectionQuery][] => ('projection' in message.to && typeof message.after !== 'number' ? [[name, message.to]] : []));
+  test.each(watches)('%s', async (_, to) => {
+    const { projection: name, ...query } = to;
+    expect(await sayings((client) => void projection(client, name, query))).toContainEqual({ type: 'subscribe', sub: 1, to });
+  });
+
+  const summaries = of('subscribe').flatMap(([name, { to, batch }]): [string, Target, Batch][] => (batch && ('summary_ms' in batch || 'summary_events' in batch) ? [[name, to as Target, batch]] : []));
+  test.each(summaries)('%s', async (_, to, batch) => {
+    const every = 'summary_ms' in batch ? { everyMs: batch.summary_ms } : { everyEvents: batch.summary_events };
+    expect(await sayings((client) => void summary(client, to, { ...every, onSummary() {} }))).toContainEqual({ type: 'subscribe', sub: 1, to, after: 'end', batch });
+  });
+
+  const reads = of('fetch').filter(([, { from }]) => 'projection' in from);
+  test.each(reads)('%s', async (_, message) => {
+    const { from, limit, cursor, wait, timeout_ms } = message;
+    const options = { limit, ...(cursor !== undefined && { cursor }), ...(wait !== undefined && { wait }), ...(timeout_ms !== undefined && { timeout: timeout_ms }) };
+    expect(await sayings((client) => void documents(client, from, options).catch(() => {}))).toContainEqual({ ...message, id: UUID });
+  });
+
   // It handles one event at a time, and so names one.
   const settling: [string, Extract<ClientMessage, { type: 'ack' | 'nack' }>][] = [...of('ack'), ...of('nack').filter(([, { positions }]) => positions.length === 1)];
   test.each(settling)('%s', async (_, message) => {
@@ -119,5 +148,6 @@ describe('what the client says', () => {
     expect(appends.length).toBeGreaterThan(5);
     expect(settling.map(([, message]) => message.type)).toEqual(expect.arrayContaining(['ack', 'nack']));
     expect(commands.length).toBeGreaterThan(1);
+    expect(summaries.length).toBeGreaterThan(2);
   });
 });

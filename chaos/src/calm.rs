@@ -12,6 +12,7 @@ use crate::{
     http::{self, Told},
     ledger::Outcome,
     log::Log,
+    projection::{self, View},
     random::Random,
     reader::PROBE,
     server::Server,
@@ -51,12 +52,18 @@ impl Took {
     }
 }
 
-/// Checks everything. What is wrong goes to the ledger.
+/// Checks everything: `rebuilt` are projections that were to be rebuilt, with the generations that
+/// they had. What is wrong goes to the ledger.
 ///
 /// # Errors
 ///
 /// The log cannot be read.
-pub(crate) async fn check(world: &World, log: &mut Log, random: &mut Random) -> Result<Took> {
+pub(crate) async fn check(
+    world: &World,
+    log: &mut Log,
+    random: &mut Random,
+    rebuilt: &[(View, u64)],
+) -> Result<Took> {
     world.pause_writers(true);
     world.proxy.heal();
     if let Some(proxy) = &world.database_proxy {
@@ -90,6 +97,8 @@ pub(crate) async fn check(world: &World, log: &mut Log, random: &mut Random) -> 
     read(world, log).await?;
     if world.ledger.violations().1 == 0 {
         checkpoints(world, log.head()).await;
+        projection::check(&world.servers, &world.ledger, log, rebuilt).await;
+        watchers(world, log).await;
     }
     for one in world.audience() {
         if let Some(wrong) = one.check(log) {
@@ -98,6 +107,16 @@ pub(crate) async fn check(world: &World, log: &mut Log, random: &mut Random) -> 
     }
     world.pause_writers(false);
     Ok(took)
+}
+
+/// Waits until every watcher has what the last probes have changed.
+async fn watchers(world: &World, log: &Log) {
+    let began_at = Instant::now();
+    for watcher in &world.watchers {
+        while !watcher.is_complete(log) && began_at.elapsed() < watcher.patience() {
+            sleep(LOOK).await;
+        }
+    }
 }
 
 /// Waits until every consumer's checkpoint is where the log ends.

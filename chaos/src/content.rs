@@ -27,6 +27,18 @@ pub(crate) struct Seen {
     pub(crate) event_type: String,
     /// Of the stream, the type and the payload.
     pub(crate) content: u64,
+    /// The number in the payload, which projections sum.
+    pub(crate) number: i64,
+}
+
+#[derive(Deserialize)]
+struct Numbered {
+    number: i64,
+}
+
+/// The number in a payload; 0 in one that nobody here has made, which is reported by its content.
+fn number(data: &[u8]) -> i64 {
+    serde_json::from_slice(data).map_or(0, |Numbered { number }| number)
 }
 
 impl Seen {
@@ -64,7 +76,9 @@ impl WireEvent<'_> {
     /// What is remembered of it.
     pub(crate) fn seen(self) -> Seen {
         let content = content(&self.stream, &self.event_type, self.data.get().as_bytes());
+        let number = number(self.data.get().as_bytes());
         Seen {
+            number,
             position: self.position,
             revision: self.revision,
             id: self.id,
@@ -94,6 +108,7 @@ pub(crate) fn seen(event: &RecordedEvent) -> Seen {
         stream: event.stream.as_str().to_owned(),
         event_type: event.event_type.as_str().to_owned(),
         content: content(event.stream.as_str(), event.event_type.as_str(), data),
+        number: number(data),
     }
 }
 

@@ -103,6 +103,7 @@ mod tests {
             stream: "order-1".to_owned(),
             event_type: "T".to_owned(),
             content: position,
+            number: 1,
         }
     }
 

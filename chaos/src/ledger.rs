@@ -95,6 +95,8 @@ pub(crate) struct Counts {
     pub(crate) repeated: AtomicU64,
     pub(crate) behind: AtomicU64,
     pub(crate) retries: AtomicU64,
+    /// Messages with documents or with changes of them.
+    pub(crate) documents: AtomicU64,
     pub(crate) client_crashes: AtomicU64,
     /// How often nobody held a consumer although no member had let it go for good.
     pub(crate) abandoned: AtomicU64,
@@ -261,6 +263,7 @@ mod tests {
             stream: STREAM.to_owned(),
             event_type: new.event_type.to_owned(),
             content: new.content(STREAM),
+            number: 0,
         }
     }
 

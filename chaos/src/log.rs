@@ -54,6 +54,7 @@ mod tests {
             stream: "s-1".to_owned(),
             event_type: "T".to_owned(),
             content: 1,
+            number: 1,
         }
     }
 

@@ -20,6 +20,7 @@ mod log;
 mod options;
 mod postgres;
 mod process;
+mod projection;
 mod proxy;
 mod random;
 mod reader;

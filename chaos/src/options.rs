@@ -10,13 +10,14 @@ use crate::world::Shape;
 pub(crate) const PLANTS: &str = "\
 Deliberate bugs that the servers can be given, to see that they are caught:
 
-  ack-before-commit        a writer is answered before its append is durable
-  repeated-append          an append that is sent again is recorded again
-  lost-wake-up             now and then sessions are not told of what was appended
-  skipped-batch            now and then live sessions are not given what was appended
-  hand-over-off-by-one     a reader goes live one event after the last that it read
-  no-head-poll             a server that hears no notice does not look for itself
-  checkpoint-before-effect a consumer's checkpoint moves with what was sent, not with what was acked
+  ack-before-commit           a writer is answered before its append is durable
+  repeated-append             an append that is sent again is recorded again
+  lost-wake-up                now and then sessions are not told of what was appended
+  skipped-batch               now and then live sessions are not given what was appended
+  hand-over-off-by-one        a reader goes live one event after the last that it read
+  no-head-poll                a server that hears no notice does not look for itself
+  checkpoint-before-effect    a consumer's checkpoint moves with what was sent, not with what was acked
+  checkpoint-before-documents a projection's checkpoint is committed before its documents
 ";
 
 /// Break a running Tidewire from a seed, and check what its clients were told and saw

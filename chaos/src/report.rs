@@ -23,6 +23,8 @@ pub(crate) struct Report {
     /// Faults that the run ended before.
     pub(crate) left_out_faults: u64,
     pub(crate) took: Took,
+    /// How often a projection was rebuilt.
+    pub(crate) rebuilds: u64,
     pub(crate) violations: Vec<String>,
     violations_total: u64,
     pub(crate) kept: Option<PathBuf>,
@@ -37,6 +39,7 @@ impl Report {
             faults: BTreeMap::new(),
             left_out_faults: 0,
             took: Took::default(),
+            rebuilds: 0,
             violations: Vec::new(),
             violations_total: 0,
             kept: None,
@@ -64,9 +67,15 @@ impl Report {
                 "read: {} events by {} readers, {} more repeated after a crash or a reconnect; \
                  {} times behind",
                 get(&counts.read),
-                world.audience().count(),
+                world.readers.len(),
                 get(&counts.repeated),
                 get(&counts.behind)
+            ),
+            format!(
+                "projected: {} rebuilds; {} messages of documents and their changes to {} watchers",
+                self.rebuilds,
+                get(&counts.documents),
+                world.watchers.len()
             ),
             format!(
                 "connections: {connections} for {clients} clients; {} crashes of clients",

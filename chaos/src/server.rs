@@ -57,6 +57,8 @@ pub(crate) struct Launch {
     pub(crate) database: Vec<String>,
     /// The deliberate bug that it is to have.
     pub(crate) plant: Option<String>,
+    /// The file with its projections.
+    pub(crate) settings: PathBuf,
     /// Where its log goes.
     pub(crate) folder: PathBuf,
 }
@@ -163,12 +165,13 @@ impl Server {
     }
 
     fn spawn(&self) -> Result<Running> {
-        let Launch { program, database, plant, .. } = &self.launch;
+        let Launch { program, database, plant, settings, .. } = &self.launch;
         // A file that has no room has to be an error to the server, not its end: the signal's
         // being ignored is handed down.
         let mut command = Command::new("sh");
         command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]).arg(program);
         command.args(["serve", "--address", &self.address.to_string()]).args(database);
+        command.arg("--config").arg(settings);
         for setting in SETTINGS {
             command.args(["--set", setting]);
         }

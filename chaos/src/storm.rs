@@ -18,6 +18,7 @@ use crate::{
     fault::{Schedule, Scope},
     inject::{Injected, inject},
     log::Log,
+    projection::{Rebuilds, View},
     random::Random,
     report::Report,
     world::{Keep, Shape, World},
@@ -84,8 +85,13 @@ async fn storms(run: &Run<'_>, world: &Arc<World>, report: &mut Report) -> Resul
     while left > 0 && Instant::now() < run.until {
         let now = left.min(STORM);
         left -= now;
+        let rebuilds = Rebuilds::new(world.servers.clone(), Arc::clone(&world.ledger));
+        let random_of_rebuild = Random::new(run.seed, &format!("rebuild {}", report.rebuilds));
+        let asked = tokio::spawn(rebuilds.ask(View::REBUILT, random_of_rebuild));
         storm(world, &mut schedule, now, &mut report.faults).await?;
-        let took = calm::check(world, &mut log, &mut random).await?;
+        let rebuilt = asked.await.context("the rebuild panicked")??;
+        report.rebuilds += 1;
+        let took = calm::check(world, &mut log, &mut random, &[rebuilt]).await?;
         report.took = report.took.or_longer(took);
         check_memory(world);
         println!(

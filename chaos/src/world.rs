@@ -22,6 +22,7 @@ use crate::{
     interest::Interest,
     ledger::Ledger,
     postgres::Postgres,
+    projection::{View, Watcher},
     proxy::Proxy,
     reader::{Order, Reader, Way},
     server::{Launch, Server},
@@ -65,6 +66,7 @@ pub(crate) struct World {
     pub(crate) readers: Vec<Reader>,
     pub(crate) writers: Vec<Writer>,
     pub(crate) consumers: Vec<Consumer>,
+    pub(crate) watchers: Vec<Watcher>,
     paused: watch::Sender<bool>,
     looking: AbortHandle,
     folder: Option<TempDir>,
@@ -88,11 +90,14 @@ impl World {
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o711))?;
         stop::lies_in(Some(folder.path()));
         let ledger = Arc::new(Ledger::traced(&folder.path().join("chaos.log"))?);
+        let settings = folder.path().join("projections.toml");
+        fs::write(&settings, View::settings())?;
         let launch = |index: usize, database: Vec<String>| Launch {
             name: format!("server-{index}"),
             program: program.to_owned(),
             database,
             plant: plant.map(str::to_owned),
+            settings: settings.clone(),
             folder: folder.path().to_owned(),
         };
 
@@ -152,6 +157,10 @@ impl World {
                 consumers.push(Consumer::start(proxy.address, sharing, interest, ledger, seed));
             }
         }
+        let watchers = Watcher::EACH.iter().map(|(view, selection)| {
+            Watcher::start(proxy.address, *view, *selection, Arc::clone(&ledger), seed)
+        });
+        let watchers = watchers.collect();
         Ok(Self {
             ledger,
             servers,
@@ -161,6 +170,7 @@ impl World {
             readers,
             writers,
             consumers,
+            watchers,
             paused,
             looking: looking.abort_handle(),
             folder: Some(folder),
@@ -175,13 +185,15 @@ impl World {
     /// Everybody who has to get events.
     pub(crate) fn audience(&self) -> impl Iterator<Item = &dyn Audience> {
         let readers = self.readers.iter().map(|reader| reader as &dyn Audience);
-        readers.chain(self.consumers.iter().map(|consumer| consumer as &dyn Audience))
+        let watchers = self.watchers.iter().map(|watcher| watcher as &dyn Audience);
+        let consumers = self.consumers.iter().map(|consumer| consumer as &dyn Audience);
+        readers.chain(watchers).chain(consumers)
     }
 
     /// How many clients there are.
     pub(crate) fn clients(&self) -> usize {
         let members: usize = self.consumers.iter().map(Consumer::members).sum();
-        self.readers.len() + self.writers.len() + members
+        self.readers.len() + self.watchers.len() + self.writers.len() + members
     }
 
     /// Lets the consumers learn what is parked.
@@ -197,11 +209,16 @@ impl World {
         // A writer has nothing to read.
         let writers = if matches!(order, Order::Crash) { self.writers.len() } else { 0 };
         let members: usize = self.consumers.iter().map(Consumer::members).sum();
-        let mut client = client % (readers + writers + members);
+        let watchers = self.watchers.len();
+        let mut client = client % (readers + watchers + writers + members);
         if client < readers {
             return self.readers[client].order(order);
         }
         client -= readers;
+        if client < watchers {
+            return self.watchers[client].order(order);
+        }
+        client -= watchers;
         if client < writers {
             return self.writers[client].order(order);
         }
@@ -225,6 +242,7 @@ impl World {
     pub(crate) async fn stop(mut self, keep: Keep) -> Option<PathBuf> {
         self.looking.abort();
         self.readers.clear();
+        self.watchers.clear();
         self.writers.clear();
         self.consumers.clear();
         for server in &self.servers {

@@ -21,11 +21,13 @@ pub enum Plant {
     NoHeadPoll,
     /// A consumer's checkpoint follows what was sent to it, not what it has acknowledged.
     CheckpointBeforeEffect,
+    /// A projection's checkpoint is committed before its documents.
+    CheckpointBeforeDocuments,
 }
 
 impl Plant {
     /// Each of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::AckBeforeCommit,
         Self::RepeatedAppend,
         Self::LostWakeUp,
@@ -33,6 +35,7 @@ impl Plant {
         Self::HandOverOffByOne,
         Self::NoHeadPoll,
         Self::CheckpointBeforeEffect,
+        Self::CheckpointBeforeDocuments,
     ];
 
     /// Its name in `TIDEWIRE_PLANT`.
@@ -45,6 +48,7 @@ impl Plant {
             Self::HandOverOffByOne => "hand-over-off-by-one",
             Self::NoHeadPoll => "no-head-poll",
             Self::CheckpointBeforeEffect => "checkpoint-before-effect",
+            Self::CheckpointBeforeDocuments => "checkpoint-before-documents",
         }
     }
 

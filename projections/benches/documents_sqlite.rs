@@ -1,5 +1,6 @@
 //! Commits of documents to SQLite beside a plain batch upsert of the same rows: what fences,
-//! positions, tombstones and index entries cost. Interleaved rounds, medians, ranges and ratios.
+//! positions, tombstones and index entries cost. Interleaved rounds, medians, ranges and ratios of
+//! the time that it took, and of the processor's time, which a busy machine disturbs less.
 //!
 //! `cargo bench -p tidewire-projections --features sqlite --bench documents_sqlite [ROUNDS] [WRITES]`
 //!
@@ -32,6 +33,31 @@ impl Dice {
         self.0 =
             self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % below
+    }
+}
+
+/// What the threads of this process have used of the processor, in seconds; 0 where the system
+/// does not tell.
+fn processor_time() -> f64 {
+    let Ok(threads) = std::fs::read_dir("/proc/self/task") else { return 0.0 };
+    let of_thread = |thread: std::io::Result<std::fs::DirEntry>| -> Option<f64> {
+        let stat = std::fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
+        stat.split(' ').next()?.parse::<f64>().ok()
+    };
+    threads.filter_map(of_thread).sum::<f64>() / 1e9
+}
+
+/// How long something took, and how much of the processor.
+#[derive(Clone, Copy)]
+struct Watch(Instant, f64);
+
+impl Watch {
+    fn start() -> Self {
+        Self(Instant::now(), processor_time())
+    }
+
+    fn read(self) -> (f64, f64) {
+        (self.0.elapsed().as_secs_f64(), processor_time() - self.1)
     }
 }
 
@@ -170,18 +196,30 @@ impl Projection {
     }
 }
 
-fn report(name: &str, times: &mut [f64], writes: u64, plain: f64) -> f64 {
+fn median(times: impl Iterator<Item = f64>) -> f64 {
+    let mut times: Vec<f64> = times.collect();
     times.sort_by(f64::total_cmp);
-    let median = times[times.len() / 2];
+    times[times.len() / 2]
+}
+
+/// Prints a case, beside the plain upsert's medians; returns its own.
+fn report(name: &str, times: &[(f64, f64)], writes: u64, plain: Option<(f64, f64)>) -> (f64, f64) {
+    let took = median(times.iter().map(|time| time.0));
+    let used = median(times.iter().map(|time| time.1));
+    let least = times.iter().map(|time| time.0).fold(f64::MAX, f64::min);
+    let plain = plain.unwrap_or((took, used));
     println!(
-        "{name:<24} {:>7.1} ms ({:.1}–{:.1}), {:>8.0} documents/s, {:.2} of the plain upsert's time",
-        median * 1e3,
-        times[0] * 1e3,
-        times[times.len() - 1] * 1e3,
-        writes as f64 / median,
-        if plain > 0.0 { median / plain } else { 1.0 },
+        "{name:<22} {:>7.1} ms (from {:.1}), {:>7.0} documents/s, ×{:.2}; processor {:>6.1} ms, \
+         {:>7.0} documents/s, ×{:.2}",
+        took * 1e3,
+        least * 1e3,
+        writes as f64 / took,
+        took / plain.0,
+        used * 1e3,
+        writes as f64 / used,
+        used / plain.1,
     );
-    median
+    (took, used)
 }
 
 #[tokio::main]
@@ -208,28 +246,28 @@ async fn main() {
     for round in 0..rounds + 5 {
         let rows = rows(&mut dice, writes);
         let mut took = Vec::new();
-        let began = Instant::now();
+        let watch = Watch::start();
         plain.upsert(&rows).await;
-        took.push(began.elapsed());
-        let began = Instant::now();
+        took.push(watch.read());
+        let watch = Watch::start();
         plain_json.upsert_json(&rows).await;
-        took.push(began.elapsed());
+        took.push(watch.read());
         for projection in &mut projections {
             let commit = projection.prepare(&rows);
-            let began = Instant::now();
+            let watch = Watch::start();
             projection.store.commit(commit).await.expect("committed");
-            took.push(began.elapsed());
+            took.push(watch.read());
         }
         if round >= 5 {
             for (times, took) in times.iter_mut().zip(took) {
-                times.push(took.as_secs_f64());
+                times.push(took);
             }
         }
     }
     println!("{writes} documents a commit, {rounds} rounds");
-    let base = report("plain upsert", &mut times[0], writes, 0.0);
-    report("plain, rows as JSON", &mut times[1], writes, base);
-    for (indexes, times) in times[2..].iter_mut().enumerate() {
-        report(&format!("commit, {indexes} indexes"), times, writes, base);
+    let plain = Some(report("plain upsert", &times[0], writes, None));
+    report("plain, rows as JSON", &times[1], writes, plain);
+    for (indexes, times) in times[2..].iter().enumerate() {
+        report(&format!("commit, {indexes} indexes"), times, writes, plain);
     }
 }

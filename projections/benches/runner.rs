@@ -7,7 +7,8 @@
 //! each key (`latest_by`). SQLite's file is in `/dev/shm`, or in `TIDEWIRE_BENCH_DIR`. PostgreSQL is
 //! measured where `TIDEWIRE_TEST_POSTGRES` names one; its database is filled with events.
 //!
-//! `TIDEWIRE_BENCH_LOG` names a SQLite log to project instead, each stream's latest event, once.
+//! `TIDEWIRE_BENCH_LOG` names a SQLite log to project instead, each stream's latest event; and then
+//! to rebuild, with its progress.
 
 use std::{
     collections::BTreeMap,
@@ -22,8 +23,8 @@ use tidewire_eventstore::{
     SqliteOptions, SqliteStore, StreamName, Target,
 };
 use tidewire_projections::{
-    DocumentStore, Policy, Projections, SqliteDocuments, SqliteDocumentsOptions,
-    declared::DeclaredConfig,
+    DocumentStore, Policy, Projections, SqliteDocuments, SqliteDocumentsOptions, Watched,
+    declared::DeclaredConfig, documents::Wish,
 };
 use tokio::runtime::Handle;
 
@@ -116,9 +117,9 @@ async fn project(
     log: &Arc<dyn EventStore>,
     documents: &Arc<dyn DocumentStore>,
     name: &str,
-    settings: Value,
+    mut settings: Value,
+    rebuilt: Rebuilt,
 ) -> Duration {
-    let mut settings = settings;
     settings["name"] = name.into();
     let config: DeclaredConfig = serde_json::from_value(settings).expect("settings");
     let head = log.head().await.expect("the log answers").position;
@@ -137,19 +138,37 @@ async fn project(
         "  {name}: {} events, {} writes, {} commits in {took:.2?}",
         stats.events_total, stats.writes_total, stats.commits_total
     );
+    if rebuilt == Rebuilt::AsWell {
+        rebuild(&watched).await;
+    }
     projections.close().await;
-    documents.forget(watched.definition().name()).await.expect("it is forgotten");
+    documents.forget(&watched.definition().name).await.expect("it is forgotten");
     took
 }
 
-trait Named {
-    fn name(&self) -> &tidewire_eventstore::ProjectionName;
+/// Has the projection rebuilt, and tells how that goes.
+async fn rebuild(watched: &Watched) {
+    let before = watched.reached().generation;
+    let began_at = Instant::now();
+    watched.wish(Wish::Rebuild).await.expect("it is taken");
+    while watched.reached().generation == before {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let status = watched.status().await.expect("it answers");
+        if let Some(progress) = status.progress {
+            println!(
+                "  at {} of {}, {:.0} events/s, {:.0?} left",
+                progress.position, progress.head, progress.events_per_second, progress.left
+            );
+        }
+    }
+    println!("  rebuilt and swapped in {:.1?}", began_at.elapsed());
 }
 
-impl Named for Arc<tidewire_projections::Definition> {
-    fn name(&self) -> &tidewire_eventstore::ProjectionName {
-        &self.name
-    }
+/// Whether a projection is to be rebuilt when it is there.
+#[derive(PartialEq, Eq)]
+enum Rebuilt {
+    AsWell,
+    No,
 }
 
 async fn compare(
@@ -174,7 +193,8 @@ async fn compare(
         let settings = json!({
             "kind": "latest_by", "category": "flight", "key": "data.key", "mode": "replace",
         });
-        let took = project(&log, &documents, &format!("latest-{round}"), settings).await;
+        let took =
+            project(&log, &documents, &format!("latest-{round}"), settings, Rebuilt::No).await;
         ours.push(events as f64 / took.as_secs_f64());
     }
     tell(&format!("{what} projection"), &mut ours);
@@ -217,7 +237,7 @@ async fn main() {
     if let Some(path) = std::env::var_os("TIDEWIRE_BENCH_LOG") {
         let (log, documents) = open(Path::new(&path)).await;
         let settings = json!({"kind": "latest_by", "all": true, "key": "stream"});
-        let took = project(&log, &documents, "latest", settings).await;
+        let took = project(&log, &documents, "latest", settings, Rebuilt::AsWell).await;
         let head = log.head().await.expect("the log answers").position.get();
         println!(
             "{:.0} events/s, at most {} MB",

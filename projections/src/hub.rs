@@ -357,6 +357,10 @@ impl Hub {
             let before = known.reached();
             let mut status = status;
             let active = &mut status.active;
+            if active.generation != before.generation && asked_at <= known.moved_at {
+                // From before a swap, maybe.
+                return;
+            }
             if active.generation == before.generation {
                 let ahead = active.checkpoint > before.position;
                 let told_later = ahead && self.feed.receiver_count() > 0;

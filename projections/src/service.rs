@@ -154,14 +154,14 @@ impl Projections {
     /// the leases to end. Takes [`Config::close_wait`] at most. Leaves the stores open.
     pub async fn close(&self) {
         self.stop.send_replace(true);
+        for hub in &self.hubs {
+            hub.set_closed();
+        }
         let mut tasks =
             std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
         let ended = async { while tasks.join_next().await.is_some() {} };
         if timeout(self.config.close_wait, ended).await.is_err() {
             tracing::warn!("projections did not end in time");
-        }
-        for hub in &self.hubs {
-            hub.set_closed();
         }
     }
 }

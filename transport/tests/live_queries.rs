@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 use serde_json::{Value, json};
 use support::{
     Server, Setup, eventually,
-    things::{All, Dice, Things, View, change, put, queries, settle, take_one},
+    things::{All, Dice, Things, View, change, put, put_all, queries, settle, take_one},
 };
 use tidewire_eventstore::{EventStore, MemoryStore};
 use tidewire_projections::{DocumentStore, MemoryDocuments, documents::Wish};
@@ -155,6 +155,40 @@ async fn a_swap_gives_live_clients_one_consistent_state_and_goes_on() {
         assert!(view.generation > before, "{view:?}");
         assert!(view.resets.iter().all(|reset| reset == "generation"), "{view:?}");
     }
+}
+
+#[actix_web::test]
+async fn who_comes_back_after_much_has_changed_is_given_what_costs_less() {
+    let server = start();
+    let to = [
+        json!({ "projection": "things", "key": "t1" }),
+        json!({ "projection": "things", "where": { "eq": ["box", "b1"] } }),
+        json!({ "projection": "things" }),
+    ];
+    let document = json!({ "box": "b1", "at": 1 });
+    let position = put(&server.store, "t1", Some(&document)).await;
+    let mut views = vec![View::default(); to.len()];
+    let mut client = server.connect().await;
+    for (to, (sub, view)) in to.iter().zip((1..).zip(&views)) {
+        client.send(view.subscribe(sub, to)).await;
+    }
+    settle(&mut client, &mut views, position).await;
+    drop(client);
+    views.iter_mut().for_each(View::cut);
+    let others: Vec<_> = (0..4000).map(|number| format!("other-{number}")).collect();
+    let position = put_all(&server.store, &others, &json!({ "box": "b0", "at": 2 })).await;
+    let path = format!("/projections/things/documents?limit=1&wait={position}&timeout_ms=20000");
+    assert_eq!(server.http("GET", &path, None).await.0, 200);
+    let mut client = server.connect().await;
+    for (to, (sub, view)) in to.iter().zip((1..).zip(&views)) {
+        client.send(view.subscribe(sub, to)).await;
+    }
+    settle(&mut client, &mut views, position).await;
+    let counts: Vec<_> = views.iter().map(|view| view.documents.len()).collect();
+    assert_eq!(counts, [1, 1, 4001]);
+    let resets: Vec<_> = views.iter().map(|view| view.resets.join(" ")).collect();
+    assert_eq!(resets, ["truncated", "truncated", ""], "all of it is told by its changes alone");
+    assert!(views.iter().all(|view| view.resumed));
 }
 
 #[actix_web::test]

@@ -9,7 +9,7 @@ const meets = (condition: Condition, document: Json): boolean => {
   const value = (path: string): unknown => {
     const found = field(document, path);
     // What cannot be compared is like what is not there.
-    return typeof found === 'object' ? null : (found ?? null);
+    return found === null || typeof found !== 'object' ? found : undefined;
   };
   /** How the field stands to a value of its own kind; nothing if it is of another. */
   const against = ([path, other]: readonly [string, number | string], holds: (sign: number) => boolean): boolean => {

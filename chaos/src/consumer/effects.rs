@@ -140,6 +140,7 @@ mod tests {
             stream: stream.to_owned(),
             event_type: "T".to_owned(),
             content: position,
+            number: 1,
         }
     }
 

@@ -4,6 +4,10 @@ use std::collections::HashSet;
 
 use super::{COMMIT_WRITES_MAX, Commit, DOCUMENT_BYTES_MAX, StoreError};
 
+/// Between the two transactions of a commit that a plant makes two.
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub(super) const PLANTED_PAUSE: std::time::Duration = std::time::Duration::from_millis(15);
+
 /// Whether a commit is what [`Commit`] says that it is.
 ///
 /// # Errors

@@ -274,6 +274,8 @@ impl Owning {
         let hub = &self.hub;
         let config = &hub.config;
         let began_at = Instant::now();
+        // Where it fails it is not tried again at once.
+        self.sweep_at = began_at + config.sweep_every;
         let more = hub.documents.sweep(self.held(), config.tombstones_kept, config.sweep_rows);
         let more = more.await?;
         // Sweeping has half of the time at most, however slow it is.

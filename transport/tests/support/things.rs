@@ -126,6 +126,16 @@ pub async fn put(store: &Arc<dyn EventStore>, key: &str, document: Option<&Value
     append(store, vec![event(key, document)]).await
 }
 
+/// Makes many documents the same; returns the last event's position.
+pub async fn put_all(store: &Arc<dyn EventStore>, keys: &[String], document: &Value) -> u64 {
+    let mut position = 0;
+    for keys in keys.chunks(500) {
+        let events = keys.iter().map(|key| event(key, Some(document))).collect();
+        position = append(store, events).await;
+    }
+    position
+}
+
 fn event(key: &str, document: Option<&Value>) -> NewEvent {
     let data = json!({ "key": key, "document": document }).to_string();
     NewEvent::json(EventType::new("Became").expect("a good name"), data)

@@ -2,6 +2,7 @@
 //! need not be durable at once.
 
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgTransaction};
+use tidewire_eventstore::plant::Plant;
 use tidewire_protocol::query::SortKey;
 
 use super::{
@@ -14,7 +15,7 @@ use crate::{
     StoreError,
     documents::{
         Commit, Parked, REASON_BYTES_MAX, SqlBatch, Write,
-        check::{check, cut},
+        check::{PLANTED_PAUSE, check, cut},
     },
 };
 
@@ -85,6 +86,11 @@ async fn write(
         return Err(StoreError::Conflict.into());
     }
     let count = unsigned(&moved, 1)?;
+    if Plant::CheckpointBeforeDocuments.is_active() {
+        server.within(sqlx::raw_sql("COMMIT").execute(&mut *connection)).await?;
+        tokio::time::sleep(PLANTED_PAUSE).await;
+        server.within(sqlx::raw_sql("BEGIN").execute(&mut *connection)).await?;
+    }
     let generation = number(commit.generation.get());
     let mut rest = commit.writes.as_slice();
     while !rest.is_empty() {

@@ -1,12 +1,12 @@
 //! The commit: fence, checkpoint, documents, index entries and what was parked, in one transaction.
 
 use sqlx::SqliteConnection;
-use tidewire_eventstore::Generation;
+use tidewire_eventstore::{Generation, plant::Plant};
 
 use super::{Failure, SqliteDocuments, number, unsigned, upsert};
 use crate::documents::{
     Commit, Held, REASON_BYTES_MAX, StoreError,
-    check::{check, cut},
+    check::{PLANTED_PAUSE, check, cut},
 };
 
 /// The generations of a projection that is held.
@@ -62,6 +62,11 @@ impl SqliteDocuments {
             .await?;
         if moved.rows_affected() == 0 {
             return Err(StoreError::Conflict.into());
+        }
+        if Plant::CheckpointBeforeDocuments.is_active() {
+            sqlx::raw_sql("COMMIT").execute(writing.connection()).await?;
+            tokio::time::sleep(PLANTED_PAUSE).await;
+            sqlx::raw_sql("BEGIN IMMEDIATE").execute(writing.connection()).await?;
         }
         rows.write(writing.connection(), generation).await?;
         for parked in &commit.parked {

@@ -1,10 +1,12 @@
 //! A small server on a real socket: a real session over a log in memory, and switches for what
 //! the tests want to go wrong.
 
+mod documents;
+
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -16,8 +18,8 @@ use tidewire_eventstore::{
     RecordedEvent, Revision, StreamHash, StreamName, Timestamp,
 };
 use tidewire_protocol::{
-    Activity, Answer, AppendRequest, Epoch, EventRef, FeedSpec, Grant, GrantedPartition, Input,
-    Moment, Output, Progress, Sent, Session, SessionConfig, SessionId, SessionInfo, Sub,
+    Activity, Answer, AppendRequest, Epoch, ErrorCode, EventRef, FeedSpec, Grant, GrantedPartition,
+    Input, Moment, Output, Progress, Sent, Session, SessionConfig, SessionId, SessionInfo, Sub,
     codec::json::{encode_event, encode_events_frame},
     frame::{FrameDecoder, FrameLimits},
 };
@@ -34,6 +36,8 @@ use tokio_tungstenite::{
 };
 use uuid::Uuid;
 
+use documents::{Documents, QueryFeed};
+
 /// The server, shared between its connections and the test.
 pub(crate) struct FakeServer {
     pub(crate) url: String,
@@ -47,6 +51,10 @@ pub(crate) struct FakeServer {
     pub(crate) consumers: Mutex<BTreeMap<ConsumerName, GlobalPosition>>,
     /// The keys of all commands that came, each time they came.
     pub(crate) commands: Mutex<Vec<CommandKey>>,
+    /// What live queries and fetches read.
+    pub(crate) documents: Mutex<Documents>,
+    /// Cut every connection that is open.
+    pub(crate) cut: tokio::sync::Notify,
     /// How many connections were made.
     pub(crate) connections: AtomicU64,
     /// How many feeds are open.
@@ -65,6 +73,8 @@ impl FakeServer {
             cut_after_append: AtomicBool::new(false),
             consumers: Mutex::default(),
             commands: Mutex::default(),
+            documents: Mutex::default(),
+            cut: tokio::sync::Notify::new(),
             connections: AtomicU64::new(0),
             feeds: AtomicU64::new(0),
         });
@@ -119,6 +129,10 @@ impl FakeServer {
         }
     }
 
+    pub(crate) fn documents(&self) -> MutexGuard<'_, Documents> {
+        self.documents.lock().expect("no test panics with it")
+    }
+
     /// What is kept of a consumer.
     fn save(&self, name: &ConsumerName, progress: &Progress) {
         let mut consumers = self.consumers.lock().expect("no test panics with it");
@@ -151,6 +165,7 @@ impl FakeServer {
         let mut decoder = FrameDecoder::new(FrameLimits::server(1 << 20));
         let mut read = BytesMut::new();
         let mut feeds: BTreeMap<Sub, (FeedSpec, u64)> = BTreeMap::new();
+        let mut queries: Vec<QueryFeed> = Vec::new();
         let mut names: BTreeMap<Sub, ConsumerName> = BTreeMap::new();
         let mut events_written = 0;
         let mut tick = tokio::time::interval(Duration::from_millis(5));
@@ -162,6 +177,7 @@ impl FakeServer {
                     Ok(_) => inbound_at = Instant::now(),
                 },
                 _ = tick.tick() => {}
+                () = self.cut.notified() => break,
             }
             while session.may_read() {
                 match decoder.decode(&mut read) {
@@ -184,6 +200,7 @@ impl FakeServer {
                     Output::Shut { sub } => {
                         self.feeds.fetch_sub(1, Ordering::SeqCst);
                         feeds.remove(&sub);
+                        queries.retain(|feed| feed.sub() != sub);
                     }
                     Output::Append { id, append } => {
                         let answer = self.append(&append);
@@ -196,17 +213,31 @@ impl FakeServer {
                         let positions = feeds
                             .iter()
                             .map(|(sub, (_, cursor))| (*sub, GlobalPosition::new(*cursor)));
-                        session.handle(Input::Positions(positions.collect()), self.moment());
+                        let queries = queries.iter().map(|feed| (feed.sub(), feed.position()));
+                        let positions = positions.chain(queries).collect();
+                        session.handle(Input::Positions(positions), self.moment());
                     }
                     Output::CheckHead { sub } => {
                         let head = Ok(self.moment().head);
                         session.handle(Input::HeadChecked { sub, head }, self.moment());
                     }
                     Output::CheckRemoved { .. } => panic!("nothing is removed"),
-                    Output::Fetch { .. }
-                    | Output::CheckQuery { .. }
-                    | Output::Watch { .. }
-                    | Output::Query { .. } => panic!("nobody fetches"),
+                    Output::Fetch { .. } => panic!("nobody fetches"),
+                    Output::CheckQuery { sub, query } => {
+                        let checked = match query.projection.as_str() {
+                            "things" => Ok(self.documents().check()),
+                            _ => Err(ErrorCode::UnknownProjection.into()),
+                        };
+                        session.handle(Input::QueryChecked { sub, checked }, self.moment());
+                    }
+                    Output::Watch { sub, from, resumed, .. } => {
+                        self.feeds.fetch_add(1, Ordering::SeqCst);
+                        queries.push(QueryFeed::new(sub, from, resumed));
+                    }
+                    Output::Query { id, request } => {
+                        let answer = self.documents().page(&request);
+                        session.handle(Input::Answer { id, answer }, self.moment());
+                    }
                     Output::Claim { sub, claim } => {
                         let name = claim.consumer.name.clone();
                         let mut consumers = self.consumers.lock().expect("no test panics with it");
@@ -250,7 +281,20 @@ impl FakeServer {
                 }
             }
             let log = self.events();
+            for feed in &mut queries {
+                if let Some(input) = feed.step(&self.documents(), &mut out) {
+                    // What the session says comes after what was told before it.
+                    session.handle(input, self.moment());
+                    while let Some(Output::Send(bytes)) = session.poll() {
+                        out.extend_from_slice(&bytes);
+                    }
+                }
+            }
             for (sub, (feed, cursor)) in &mut feeds {
+                if let Some(summary) = feed.batch.summary {
+                    documents::count(*sub, summary, cursor, &log, &mut out);
+                    continue;
+                }
                 for event in log.iter().skip(*cursor as usize) {
                     if feed.target.includes(&event.stream) {
                         let stream = StreamHash::of(&event.stream);
@@ -290,7 +334,7 @@ impl FakeServer {
                 break;
             }
         }
-        self.feeds.fetch_sub(feeds.len() as u64, Ordering::SeqCst);
+        self.feeds.fetch_sub((feeds.len() + queries.len()) as u64, Ordering::SeqCst);
     }
 
     fn moment(&self) -> Moment {
