@@ -16,7 +16,7 @@ use crate::{
     exit::{Reason, failure},
 };
 
-/// List, show, rebuild or query projections
+/// List, show, rebuild, query or forget projections
 ///
 /// Goes to a running server (--server), or else straight to the database, where the server that
 /// runs on it finds what it is asked.
@@ -84,6 +84,10 @@ enum Verb {
         at: At,
     },
     Query(query::Args),
+    /// Delete a projection that no server has in its settings any more, with all its documents
+    ///
+    /// Works on the database alone. Not while a server owns the projection.
+    Forget(Named),
 }
 
 /// A projection, and where to ask.
@@ -115,6 +119,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         | Verb::Cancel(Named { at, .. })
         | Verb::Resume(Named { at, .. })
         | Verb::Skip(Named { at, .. })
+        | Verb::Forget(Named { at, .. })
         | Verb::Query(query::Args { at, .. }) => at,
     };
     runtime()?.block_on(async {
@@ -147,6 +152,11 @@ async fn carry_out(place: &Place, verb: &Verb) -> Result<()> {
             list_parked(place, name, GlobalPosition::new(*after), *limit, *json).await
         }
         Verb::Query(query) => query::carry_out(place, query).await,
+        Verb::Forget(Named { name, .. }) => {
+            place.forget(name).await?;
+            println!("forgot {name}");
+            Ok(())
+        }
     }
 }
 

@@ -192,6 +192,14 @@ fn projections_are_looked_after_through_a_server_and_straight_on_the_database() 
         failing(&["query", "latest", "--order", "account"], 1, "account");
     }
     assert_eq!(fold(&server.api).len(), 1);
+
+    let forget = |name| [&["projections", "forget", name], &straight[..]].concat();
+    run_failing(place.path(), &forget("sums"), 3, "a server owns sums");
+    let mut server = server;
+    server.running.signal(Signal::SIGTERM);
+    assert_eq!(server.running.wait(), Some(0));
+    assert_eq!(run_ok(place.path(), &forget("sums")), "forgot sums\n");
+    run_failing(place.path(), &forget("sums"), 1, "no projection sums");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tidewire_eventstore::{EventStore, GlobalPosition, ProjectionName, Read, Target, Timestamp};
 use tidewire_projections::{
-    Definition, DocumentStore,
+    Definition, DocumentStore, StoreError,
     documents::{self, Status, Wish},
 };
 
@@ -92,6 +92,23 @@ impl Place {
                 refuse_in_vain(&log.status(name).await?, wish)?;
                 Ok(log.documents.wish(name, wish).await?)
             }
+        }
+    }
+
+    /// Deletes a projection that nobody owns, with its documents.
+    pub(crate) async fn forget(&self, name: &ProjectionName) -> Result<()> {
+        let Self::Database(log) = self else {
+            let text = "a server forgets nothing that it keeps: name the database instead";
+            return Err(failure(Reason::Usage, text));
+        };
+        match log.documents.forget(name).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(failure(Reason::Failed, format!("there is no projection {name}"))),
+            Err(StoreError::Owned) => {
+                let text = format!("a server owns {name}: take it out of the settings first");
+                Err(failure(Reason::Conflict, text))
+            }
+            Err(error) => Err(error.into()),
         }
     }
 

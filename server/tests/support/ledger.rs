@@ -176,11 +176,21 @@ pub(crate) fn head(api: &Api) -> u64 {
     api.get_json("/readyz")["head"].as_u64().unwrap()
 }
 
-/// All documents of a projection, once it has reached a position.
+/// All documents of a projection, once it has reached a position: over several pages.
 pub(crate) fn documents(api: &Api, projection: &str, wait: u64) -> BTreeMap<String, Value> {
+    documents_by(7, api, projection, wait)
+}
+
+/// The same, by pages of `limit` documents.
+pub(crate) fn documents_by(
+    limit: u32,
+    api: &Api,
+    projection: &str,
+    wait: u64,
+) -> BTreeMap<String, Value> {
     let mut documents = BTreeMap::new();
     let mut path =
-        format!("/projections/{projection}/documents?limit=7&wait={wait}&timeout_ms=30000");
+        format!("/projections/{projection}/documents?limit={limit}&wait={wait}&timeout_ms=30000");
     loop {
         let page = api.get_json(&path);
         for row in page["documents"].as_array().unwrap() {
@@ -189,7 +199,7 @@ pub(crate) fn documents(api: &Api, projection: &str, wait: u64) -> BTreeMap<Stri
         }
         match page["next"].as_str() {
             Some(next) => {
-                path = format!("/projections/{projection}/documents?limit=7&cursor={next}");
+                path = format!("/projections/{projection}/documents?limit={limit}&cursor={next}");
             }
             None => return documents,
         }

@@ -103,7 +103,12 @@ impl Running {
 
     /// Waits for its end, and returns the exit status.
     pub(crate) fn wait(&mut self) -> Option<i32> {
-        let deadline = Instant::now() + PATIENCE;
+        self.wait_within(PATIENCE)
+    }
+
+    /// The same, of something that has much to do before it ends.
+    pub(crate) fn wait_within(&mut self, within: Duration) -> Option<i32> {
+        let deadline = Instant::now() + within;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status.code();
@@ -160,13 +165,18 @@ impl Server {
         let address = line.strip_prefix("listening on http://").unwrap_or_else(|| {
             panic!("expected an address, not {line:?}; it logged: {}", running.logged())
         });
-        let api = Api { address: address.to_owned() };
+        let api = Api::at(address);
         wait_until("the server is ready", || api.get("/readyz").0 == 200);
         Self { running, api }
     }
 }
 
 impl Api {
+    /// The interface at an address, such as `127.0.0.1:7377`.
+    pub(crate) fn at(address: &str) -> Self {
+        Self { address: address.to_owned() }
+    }
+
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }

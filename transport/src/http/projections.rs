@@ -199,18 +199,22 @@ fn projection(status: &ProjectionStatus) -> Value {
         "stopped": active.stopped.as_ref().map(stopped),
         "parked": active.parked,
         "building": building.as_ref().map(|building| {
-            rebuilding(building, status.progress.as_ref())
+            rebuilding(building, status.head, status.progress.as_ref())
         }),
         "wish": wish.map(word),
     })
 }
 
-fn rebuilding(building: &GenerationStatus, progress: Option<&Progress>) -> Value {
+fn rebuilding(
+    building: &GenerationStatus,
+    head: GlobalPosition,
+    progress: Option<&Progress>,
+) -> Value {
     json!({
         "generation": building.generation,
         "version": building.version,
         "position": building.checkpoint,
-        "head": progress.map(|progress| progress.head),
+        "head": head,
         "events_per_second": progress.map(|progress| progress.events_per_second.round()),
         "left_ms": progress.and_then(|progress| progress.left).map(|left| left.as_millis() as u64),
         "parked": building.parked,
