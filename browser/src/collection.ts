@@ -14,9 +14,8 @@ import { TidewireError } from './error.js';
 import type { Known, QueryState } from './picture.js';
 import { projection, type ProjectionOptions } from './projection.js';
 import { QUEUE_LIMITS } from './queue.js';
-import { ask, type Answer } from './requests.js';
+import { command } from './send.js';
 import { createStore, type Observable, type Stop } from './store.js';
-import { uuidv7 } from './uuid.js';
 import type { Json, Query } from './wire.js';
 
 /** A document of a collection: its fields, and the revision that it is at; none while its insertion is pending. */
@@ -110,8 +109,8 @@ export const collection = <D = { readonly [field: string]: Json }>(client: Clien
       for (const { edit, options: given, resolve } of chain) {
         const revision = edit.operation.op === 'insert' ? undefined : (given.revision ?? reached ?? edit.revision);
         const data = { collection: name, key, ...edit.operation, revision };
-        const answer = (await ask(client, undefined, { type: 'command', name: '$collection', data, key: uuidv7() })) as Extract<Answer, { type: 'result' }>;
-        const landed = { position: answer.position ?? 0, revision: (answer.data as { readonly revision: number }).revision };
+        const { data: told, position = 0 } = await command<{ readonly revision: number }>(client, '$collection', data);
+        const landed = { position, revision: told.revision };
         reached = landed.revision;
         edits = edits.map((each) => (each === edit ? { ...edit, landed } : each));
         publish();

@@ -1,9 +1,14 @@
 //! A projection runs: what is appended is in its documents, whichever node owns it, and one bad
 //! event or one bad projection holds up nothing else.
 
+#[path = "support/faulty.rs"]
+mod faulty;
 mod support;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use tidewire_eventstore::{EventStore, GlobalPosition, MemoryStore};
 use tidewire_projections::{
@@ -189,4 +194,49 @@ async fn poison_events_are_parked_up_to_a_bound() {
     let position = add(world.log.as_ref(), 1, 4).await;
     watched.wait(position, SOON).await.expect_err("stops");
     world.assert_folded(&watched).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_the_documents_database_is_away_the_lag_grows_and_then_everything_is_caught_up() {
+    let world = World::new();
+    let faulty = faulty::Faulty::new(world.documents.clone(), 1, Arc::default(), None);
+    let projections = Projections::builder(world.log.clone(), Arc::new(faulty.clone()), "a")
+        .projection(Sums::of("sums"), Policy::default())
+        .start(&Handle::current())
+        .await
+        .expect("starts");
+    let watched = projections.get("sums").expect("is there");
+    let position = add(world.log.as_ref(), 1, 5).await;
+    watched.wait(position, SOON).await.expect("gets there");
+    until("there is no lag", || async { projections.stats()[0].lag.events == 0 }).await;
+
+    faulty.away.store(true, Ordering::Relaxed);
+    for amount in 1..=10 {
+        add(world.log.as_ref(), 2, amount).await;
+    }
+    let last = add(world.log.as_ref(), 3, 1).await;
+    watched.wait(last, Duration::from_secs(20)).await.expect_err("it is away");
+    assert_eq!(projections.stats()[0].lag.events, 11);
+    assert!(!projections.stats()[0].owned, "a lease that cannot be renewed is over");
+
+    faulty.away.store(false, Ordering::Relaxed);
+    let back_at = Instant::now();
+    watched.wait(last, SOON).await.expect("gets there");
+    assert!(back_at.elapsed() < Duration::from_secs(8), "{:?}", back_at.elapsed());
+    world.assert_folded(&watched).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_lag_has_the_age_of_the_first_event_that_waits() {
+    let world = World::new();
+    let (projections, watched) = world.node("a", Sums::of("sums"), Policy::default()).await;
+    let bad = append(world.log.as_ref(), 1, "Bad", 1).await;
+    watched.wait(bad, SOON).await.expect_err("stops");
+    let status = watched.status().await.expect("answers");
+    assert_eq!(status.lag.events, 1);
+    until("the look finds it", || async {
+        let lag = projections.stats()[0].lag;
+        lag.events == 1 && lag.age > Duration::ZERO
+    })
+    .await;
 }

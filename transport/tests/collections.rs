@@ -12,39 +12,33 @@ use tidewire_eventstore::{
     StreamName,
 };
 use tidewire_projections::{
-    MemoryDocuments, OnPoison, Policy, Projections,
+    OnPoison, Policy,
     collection::{Collection, FIELDS_BYTES_MAX},
 };
 use tidewire_protocol::query::Query;
 use tidewire_transport::Tidewire;
-use tokio::runtime::Handle;
 
 struct Todos {
     server: Server,
-    store: Arc<dyn EventStore>,
-    projections: Arc<Projections>,
 }
 
 impl Todos {
-    async fn start() -> Self {
-        let store: Arc<dyn EventStore> = Arc::new(MemoryStore::new());
-        let todos = Collection::new("todos").projection().expect("the collection makes sense");
-        let policy = Policy { on_poison: OnPoison::Park, ..Policy::default() };
-        let documents = Arc::new(MemoryDocuments::new());
-        let projections = Projections::builder(store.clone(), documents, "test")
-            .projection(todos, policy)
-            .start(&Handle::current())
-            .await
-            .expect("it can run");
-        let projections = Arc::new(projections);
-        let kept = Some((projections.clone(), vec!["todos"]));
-        let setup = Setup { store: Some(store.clone()), kept, ..Setup::default() };
-        Self { server: Server::with(setup), store, projections }
+    fn start() -> Self {
+        let setup = Setup {
+            projections: Some(|projections| {
+                let todos = Collection::new("todos").projection();
+                let policy = Policy { on_poison: OnPoison::Park, ..Policy::default() };
+                projections.projection(todos.expect("the collection makes sense"), policy)
+            }),
+            prepare: Some(|transport| transport.collections(["todos"])),
+            ..Setup::default()
+        };
+        Self { server: Server::with(setup) }
     }
 
     /// The documents, once everything through `position` is in them.
     async fn documents(&self, position: u64) -> Value {
-        let todos = self.projections.get("todos").expect("it runs");
+        let todos = self.server.projections().get("todos").expect("it runs");
         let reached = todos.wait(GlobalPosition::new(position), DEADLINE).await.expect("in time");
         let query = Query::all(todos.definition().name.clone());
         let (store, definition) = (todos.documents(), todos.definition());
@@ -73,7 +67,14 @@ impl Todos {
                 data.to_string(),
             )],
         };
-        self.store.append(append).expect("a good append").await.expect("recorded").position.get()
+        self.server
+            .store
+            .append(append)
+            .expect("a good append")
+            .await
+            .expect("recorded")
+            .position
+            .get()
     }
 }
 
@@ -105,7 +106,7 @@ fn assert_refused(answer: &Value, code: &str, details: Value) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn documents_are_inserted_updated_and_deleted() {
-    let todos = Todos::start().await;
+    let todos = Todos::start();
     let mut client = todos.server.connect().await;
     let insert =
         json!({"op": "insert", "key": "a-1", "document": {"text": "milk", "tags": {"x": 1}}});
@@ -134,7 +135,7 @@ async fn documents_are_inserted_updated_and_deleted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_was_too_slow_is_told_the_present_document() {
-    let todos = Todos::start().await;
+    let todos = Todos::start();
     let mut ann = todos.server.connect().await;
     let mut bob = todos.server.connect().await;
     edit(&mut ann, json!({"op": "insert", "key": "a", "document": {"n": 1}})).await;
@@ -163,7 +164,7 @@ async fn who_was_too_slow_is_told_the_present_document() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_edit_that_is_sent_again_takes_effect_once() {
-    let todos = Todos::start().await;
+    let todos = Todos::start();
     let mut client = todos.server.connect().await;
     let insert = || json!({"op": "insert", "key": "a", "document": {"n": 1}});
     let first = edit_once(&mut client, insert(), Some("k")).await;
@@ -177,7 +178,7 @@ async fn an_edit_that_is_sent_again_takes_effect_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn edits_without_a_revision_from_many_sessions_are_all_made() {
     const SESSIONS: u64 = 8;
-    let todos = Todos::start().await;
+    let todos = Todos::start();
     let mut client = todos.server.connect().await;
     edit(&mut client, json!({"op": "insert", "key": "a", "document": {}})).await;
     let mut clients = Vec::new();
@@ -205,7 +206,7 @@ async fn edits_without_a_revision_from_many_sessions_are_all_made() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_is_refused_and_nothing_recorded() {
-    let todos = Todos::start().await;
+    let todos = Todos::start();
     let mut client = todos.server.connect().await;
     let field = |field: &str| json!({ "field": field });
     for (wrong, code, details) in [
@@ -248,7 +249,7 @@ async fn what_cannot_be_is_refused_and_nothing_recorded() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn events_of_others_in_the_stream_do_not_confuse() {
-    let todos = Todos::start().await;
+    let todos = Todos::start();
     let mut client = todos.server.connect().await;
     edit(&mut client, json!({"op": "insert", "key": "a", "document": {}})).await;
     for n in 0..25 {
@@ -277,7 +278,7 @@ async fn a_collection_without_its_projection_is_told_at_the_start() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_holds_over_http() {
-    let todos = Todos::start().await;
+    let todos = Todos::start();
     let post = async |data: Value| {
         let body = json!({ "data": data }).to_string();
         let (status, body) = todos.server.http("POST", "/commands/$collection", Some(&body)).await;

@@ -54,9 +54,24 @@ struct Lease {
     id: Uuid,
     node: Arc<str>,
     until: Instant,
+    /// The same, as people are told it.
+    shown: Timestamp,
 }
 
 impl Lease {
+    fn new(id: Uuid, node: Arc<str>, lease: Duration) -> Self {
+        let mut new = Self { id, node, until: Instant::now(), shown: Timestamp::now() };
+        new.begin(lease);
+        new
+    }
+
+    /// Lets it run from now on.
+    fn begin(&mut self, lease: Duration) {
+        self.until = Instant::now() + lease;
+        let micros = i64::try_from(lease.as_micros()).unwrap_or(i64::MAX);
+        self.shown = Timestamp::from_micros(Timestamp::now().as_micros().saturating_add(micros));
+    }
+
     fn runs(&self) -> bool {
         self.until > Instant::now()
     }
@@ -137,12 +152,11 @@ impl State {
             name: name.clone(),
             active: of(projection.active)?,
             building: projection.building.and_then(of),
-            owner: projection.owner.as_ref().filter(|lease| lease.runs()).map(|lease| {
-                let left = lease.until.saturating_duration_since(Instant::now());
-                let left = i64::try_from(left.as_micros()).unwrap_or(i64::MAX);
-                let until = Timestamp::now().as_micros().saturating_add(left);
-                (Arc::clone(&lease.node), Timestamp::from_micros(until))
-            }),
+            owner: projection
+                .owner
+                .as_ref()
+                .filter(|lease| lease.runs())
+                .map(|lease| (Arc::clone(&lease.node), lease.shown)),
             fence: projection.fence,
             wish: projection.wish,
         })
@@ -211,11 +225,8 @@ impl DocumentStore for MemoryDocuments {
             let fence = Fence(state.next_number());
             let projection = state.projections.get_mut(&name).ok_or(StoreError::Unknown)?;
             projection.fence = fence;
-            projection.owner = Some(Lease {
-                id: owner.id,
-                node: cut(&owner.node, NODE_BYTES_MAX).into(),
-                until: Instant::now() + lease,
-            });
+            let node = cut(&owner.node, NODE_BYTES_MAX).into();
+            projection.owner = Some(Lease::new(owner.id, node, lease));
             Ok(Some(fence))
         })
     }
@@ -224,7 +235,7 @@ impl DocumentStore for MemoryDocuments {
         let held = held.clone();
         self.answer(move |state| {
             let owner = state.held(&held)?.owner.as_mut().ok_or(StoreError::Fenced)?;
-            owner.until = Instant::now() + lease;
+            owner.begin(lease);
             Ok(())
         })
     }

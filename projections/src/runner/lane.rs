@@ -6,34 +6,33 @@
 //! generation stands, and goes on from there: a commit whose answer was lost is found out so, and
 //! none is applied twice, because each one names the checkpoint that it goes on from.
 
+mod project;
+mod recover;
+
 use std::sync::Arc;
 
-use tidewire_eventstore::{GlobalPosition, Page, ReadError, RecordedEvent};
+use tidewire_eventstore::{GlobalPosition, Page, ReadError};
 use tokio::{
     task::yield_now,
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep_until},
 };
 
+use self::project::Projected;
 use super::{
-    batch::{self, Bounds, Named},
-    chance,
     commit::{Committing, Done, Failed},
     reader::Reader,
     sql,
     turn::Turn,
 };
 use crate::{
-    EVENT_CHANGES_MAX, OnPoison, StoreError, WorkingSet,
-    documents::{COMMIT_WRITES_MAX, Commit, GenerationStatus, Parked, SqlBatch, Stopped},
+    StoreError, WorkingSet,
+    documents::{Commit, GenerationStatus, SqlBatch},
     feed::ChangeBatch,
     hub::{Counters, Hub},
     lease::Lease,
     log_watch::LogEnd,
     watched::unread,
 };
-
-/// Failures in a row that are not the database's absence, after which a lane stops.
-const FAILURES_MAX: u32 = 5;
 
 /// Why a lane ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,26 +96,6 @@ pub(super) struct Lane {
     /// Events of a batch, fewer while a failing one is searched for.
     batch_events: usize,
     failures: u32,
-}
-
-/// A batch that was projected.
-#[derive(Default)]
-struct Projected {
-    /// How many of the events it took.
-    events: usize,
-    /// The last of them.
-    last: GlobalPosition,
-    parked: Vec<Parked>,
-    sql: Option<SqlBatch>,
-    /// The event after those that it took is poison, and the projection stops there.
-    poison: Option<(GlobalPosition, String)>,
-}
-
-impl Projected {
-    fn took(&mut self, event: &RecordedEvent) {
-        self.events += 1;
-        self.last = event.position;
-    }
 }
 
 impl Lane {
@@ -225,107 +204,6 @@ impl Lane {
             self.failures = 0;
         }
         Ok(())
-    }
-
-    /// Projects the first of `events`, as many as make a batch.
-    async fn project(&mut self, events: &[RecordedEvent]) -> Result<Projected, Obstacle> {
-        let hub = Arc::clone(&self.hub);
-        let projection = hub.projection.as_ref();
-        if let Some(statements) = projection.sql() {
-            return Ok(self.gather(events, &statements.apply));
-        }
-        let bounds = Bounds {
-            events: self.batch_events,
-            event_bytes: hub.config.batch_bytes,
-            document_bytes: hub.config.documents_bytes,
-        };
-        let mut named = Named::of(projection, events, bounds).await;
-        let generation = self.generation.generation;
-        named.load(&mut self.set, hub.documents.as_ref(), generation, bounds).await?;
-        let mut projected = Projected::default();
-        for (number, event) in events.iter().take(named.len()).enumerate() {
-            let outcome = match self.foreseen(event) {
-                Some(reason) => Err(reason),
-                None => match named.keys(number) {
-                    Ok([]) => Ok(()),
-                    Ok(keys) => batch::project(projection, &mut self.set, event, keys),
-                    Err(reason) => Err(reason.to_owned()),
-                },
-            };
-            if let Err(reason) = outcome
-                && !self.put_aside(event, reason, &mut projected)
-            {
-                return Ok(projected);
-            }
-            projected.took(event);
-            let full = self.set.dirty_len() > COMMIT_WRITES_MAX - EVENT_CHANGES_MAX
-                || self.set.len_bytes() > 2 * bounds.document_bytes;
-            if full {
-                break;
-            }
-            if projected.events.is_multiple_of(256) {
-                yield_now().await;
-            }
-        }
-        Ok(projected)
-    }
-
-    /// Gathers the first of `events` for a statement, as many as make a batch.
-    fn gather(&mut self, events: &[RecordedEvent], statement: &Arc<str>) -> Projected {
-        let mut projected = Projected::default();
-        let mut gathered = Vec::new();
-        let mut bytes = 0;
-        for event in events.iter().take(self.batch_events.max(1)) {
-            bytes += event.payload.len();
-            if bytes > self.hub.config.batch_bytes && projected.events > 0 {
-                break;
-            }
-            if let Some(reason) = self.foreseen(event) {
-                if !self.put_aside(event, reason, &mut projected) {
-                    break;
-                }
-            } else if batch::concerns(event, self.hub.projection.as_ref()) {
-                gathered.push(event);
-            }
-            projected.took(event);
-        }
-        if !gathered.is_empty() {
-            projected.sql = Some(sql::batch(statement, gathered.into_iter()));
-        }
-        projected
-    }
-
-    /// Why an event is put aside or stopped at without being tried.
-    fn foreseen(&self, event: &RecordedEvent) -> Option<String> {
-        if self.skip == Some(event.position) {
-            return Some("somebody asked to skip it".into());
-        }
-        let failing = self.failing.as_ref().filter(|(position, _)| *position == event.position);
-        failing.map(|(_, reason)| reason.clone())
-    }
-
-    /// Parks an event, or says with `false` that the projection stops before it.
-    fn put_aside(
-        &mut self,
-        event: &RecordedEvent,
-        mut reason: String,
-        projected: &mut Projected,
-    ) -> bool {
-        let asked = self.skip == Some(event.position);
-        if !asked {
-            Counters::add(&self.hub.counters.poison, 1);
-        }
-        let room = self.parked < self.hub.config.parked_max;
-        if asked || (self.hub.policy.on_poison == OnPoison::Park && room) {
-            self.parked += 1;
-            projected.parked.push(Parked { position: event.position, reason });
-            return true;
-        }
-        if self.hub.policy.on_poison == OnPoison::Park {
-            reason = format!("{} events are parked already; {reason}", self.parked);
-        }
-        projected.poison = Some((event.position, reason));
-        false
     }
 
     /// Sends a batch on its way, after the one before has arrived. Its events were projected
@@ -513,126 +391,6 @@ impl Lane {
             drop(turn);
             return Err(Obstacle::Store(StoreError::Unavailable));
         }
-        Ok(())
-    }
-
-    /// Looks whether the log still holds what was projected, and goes on from what the store has.
-    async fn check_log(&mut self) -> Result<(), Obstacle> {
-        self.settle().await?;
-        self.set.clear();
-        self.reader.reset();
-        self.reread().await?;
-        let head = self.hub.log.head().await?.position;
-        if head < self.checkpoint { self.went_back(head).await } else { Ok(()) }
-    }
-
-    /// The log ends before what was projected.
-    async fn went_back(&mut self, head: GlobalPosition) -> Result<(), Obstacle> {
-        self.settle().await?;
-        self.reread().await?;
-        if self.checkpoint <= head {
-            // The documents went back with it.
-            return Err(Obstacle::Store(StoreError::Conflict));
-        }
-        let reason = format!(
-            "the log ends at {head}, before what the documents hold ({}): they are of another \
-             life of the log and have to be rebuilt",
-            self.checkpoint
-        );
-        self.stop(None, reason).await
-    }
-
-    /// Says that this generation goes no further.
-    async fn stop(
-        &mut self,
-        position: Option<GlobalPosition>,
-        reason: String,
-    ) -> Result<(), Obstacle> {
-        let generation = self.generation.generation;
-        let at = position.map(GlobalPosition::get);
-        tracing::error!(projection = %self.hub.name(), position = at, reason, "projection stopped");
-        let stopped = Some(Stopped { position, reason });
-        let store = &self.hub.documents;
-        store.set_stopped(&self.lease.held, generation, stopped.clone()).await?;
-        self.hub.set_stopped(generation, stopped);
-        Err(Obstacle::End(LaneEnd::Stopped))
-    }
-
-    /// Finds out where the generation stands after something went wrong.
-    async fn recover(&mut self, obstacle: Obstacle) -> Result<(), LaneEnd> {
-        let mut obstacle = obstacle;
-        loop {
-            let error = match obstacle {
-                Obstacle::End(end) => return Err(end),
-                Obstacle::Store(error) => error,
-                Obstacle::Commit(failed) => self.learn(failed),
-            };
-            if error == StoreError::Fenced {
-                return Err(LaneEnd::Fenced);
-            }
-            tracing::debug!(projection = %self.hub.name(), %error, "projection is held up");
-            if error != StoreError::Conflict || self.failures > 0 {
-                sleep(self.hub.config.retry.delay(self.failures, chance())).await;
-            }
-            self.failures = self.failures.saturating_add(1);
-            let hopeless = matches!(error, StoreError::Refused { .. } | StoreError::Corrupt { .. });
-            let outcome = if hopeless && self.failures > FAILURES_MAX {
-                self.stop(None, error.to_string()).await
-            } else {
-                self.reread().await
-            };
-            match outcome {
-                Ok(()) => return Ok(()),
-                Err(next) => obstacle = next,
-            }
-        }
-    }
-
-    /// What a failed commit teaches: where a statement fails on one event of many, fewer are tried
-    /// at once until it is found.
-    fn learn(&mut self, failed: Failed) -> StoreError {
-        let Failed { error, events, position } = failed;
-        let StoreError::Sql { sqlstate, .. } = &error else { return error };
-        if sql::may_pass(sqlstate) {
-            return StoreError::Unavailable;
-        }
-        if events > 1 {
-            self.batch_events = events / 2;
-        } else if events == 1 {
-            self.failing = Some((position, error.to_string()));
-        } else {
-            return StoreError::Refused { reason: error.to_string() };
-        }
-        self.failures = 0;
-        StoreError::Conflict
-    }
-
-    /// Goes on from where the store says that the generation stands.
-    async fn reread(&mut self) -> Result<(), Obstacle> {
-        let hub = Arc::clone(&self.hub);
-        let status = hub.documents.status(hub.name()).await?.ok_or(StoreError::Fenced)?;
-        if status.fence != self.lease.held.fence {
-            return Err(Obstacle::End(LaneEnd::Fenced));
-        }
-        let id = self.generation.generation;
-        let found = [Some(&status.active), status.building.as_ref()]
-            .into_iter()
-            .flatten()
-            .find(|generation| generation.generation == id);
-        let Some(found) = found else { return Err(Obstacle::End(LaneEnd::Retired)) };
-        if !self.active && status.active.generation == id {
-            // The answer to a swap was lost.
-            let mut turn = self.turn.take().await;
-            self.active = true;
-            hub.swapped(id);
-            self.turn.swap(&mut turn, id);
-        }
-        self.checkpoint = found.checkpoint;
-        self.scanned = found.checkpoint;
-        self.parked = found.parked;
-        self.reset_due = found.checkpoint == GlobalPosition::START;
-        self.generation = found.clone();
-        hub.found(found);
         Ok(())
     }
 }

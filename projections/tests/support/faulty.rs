@@ -41,6 +41,8 @@ pub(crate) struct Faulty {
     /// Whether faults happen now; the same for all nodes.
     failing: Arc<AtomicBool>,
     plant: Option<Plant>,
+    /// Whether the database is away: nothing is answered.
+    pub(crate) away: Arc<AtomicBool>,
     /// How often it was asked for changes.
     pub(crate) changes_asked: Arc<AtomicU64>,
 }
@@ -64,7 +66,8 @@ impl Faulty {
         plant: Option<Plant>,
     ) -> Self {
         let random = Arc::new(AtomicU64::new(seed | 1));
-        Self { documents, random, failing, plant, changes_asked: Arc::default() }
+        let (away, changes_asked) = Default::default();
+        Self { documents, random, failing, plant, away, changes_asked }
     }
 
     fn random(&self, below: u64) -> u64 {
@@ -82,6 +85,9 @@ impl Faulty {
     }
 
     fn fault(&self) -> Option<Fault> {
+        if self.away.load(Ordering::Relaxed) {
+            return Some(Fault::Lost);
+        }
         if !self.failing.load(Ordering::Relaxed) {
             return None;
         }

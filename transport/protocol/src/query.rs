@@ -6,6 +6,7 @@
 mod condition;
 mod field;
 mod json;
+mod order;
 mod patch;
 mod sort_key;
 
@@ -17,6 +18,7 @@ use tidewire_eventstore::{DocumentKey, Generation, GlobalPosition, ProjectionNam
 pub use condition::Condition;
 pub use field::FieldPath;
 pub use json::WrittenQuery;
+pub use order::{Order, OrderDirection};
 pub use patch::{difference, merge};
 pub use sort_key::SortKey;
 
@@ -51,25 +53,6 @@ pub struct Window {
     pub order: Order,
     /// How many, at most [`WINDOW_MAX`] of them.
     pub limit: NonZeroU32,
-}
-
-/// An order of documents.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
-pub struct Order {
-    /// The field that they are ordered by; the key, if none.
-    pub by: Option<FieldPath>,
-    /// Which way.
-    pub direction: OrderDirection,
-}
-
-/// Which way documents are ordered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum OrderDirection {
-    /// Smallest first.
-    #[default]
-    Ascending,
-    /// Largest first.
-    Descending,
 }
 
 /// A document as it is sent: its key, and its content as JSON text, always an object.

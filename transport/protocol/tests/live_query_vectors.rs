@@ -1,23 +1,23 @@
-//! The golden vectors of live queries: what this client shows of what it is told, and what it
-//! goes on from.
+//! The golden vectors of live queries: what this client shows of what it is told, what it goes on
+//! from, and the order of documents.
 
 use std::{collections::BTreeMap, time::Instant};
 
 use bytes::Bytes;
 use serde_json::{Value, json};
-use tidewire_eventstore::ProjectionName;
+use tidewire_eventstore::{DocumentKey, ProjectionName};
 use tidewire_protocol::{
     CloseCode,
     client::{ClientConfig, ClientCore, ClientInput, ClientOutput, Told},
-    query::Query,
+    query::{Query, WrittenQuery},
 };
 
-fn cases() -> Vec<Value> {
-    let path = format!("{}/vectors/live_queries.json", env!("CARGO_MANIFEST_DIR"));
+fn cases(file: &str) -> Vec<Value> {
+    let path = format!("{}/vectors/{file}.json", env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(path).expect("the vectors are part of the package");
     let mut file: Value = serde_json::from_str(&text).expect("vectors are JSON");
     let Value::Array(cases) = file["cases"].take() else { panic!("cases are a list") };
-    assert!(cases.len() > 10);
+    assert!(cases.len() > 5);
     cases
 }
 
@@ -104,7 +104,7 @@ impl Client {
 
 #[test]
 fn live_queries_show_what_the_vectors_say() {
-    for case in cases() {
+    for case in cases("live_queries") {
         let name = &case["name"];
         let mut client = Client::new();
         for (at, step) in case["steps"].as_array().expect("steps").iter().enumerate() {
@@ -118,6 +118,29 @@ fn live_queries_show_what_the_vectors_say() {
                     assert_eq!(json!(client.shown), step["shown"], "{name}, step {at}");
                 }
             }
+        }
+    }
+}
+
+#[test]
+fn documents_stand_in_the_order_that_the_vectors_say() {
+    for case in cases("order") {
+        let name = &case["name"];
+        let query = json!({"projection": "p", "order": case["order"]});
+        let order = WrittenQuery::parse(&query).expect("a good query").order.expect("an order");
+        let documents = case["documents"].as_object().expect("documents");
+        let documents: Vec<_> = documents
+            .iter()
+            .map(|(key, document)| {
+                (DocumentKey::new(key).expect("a good key"), document.to_string())
+            })
+            .collect();
+        // However they come.
+        for rotation in 0..documents.len().max(1) {
+            let mut documents: Vec<_> = documents.iter().map(|(key, text)| (key, text)).collect();
+            documents.rotate_left(rotation);
+            let keys = order.arrange(documents).into_iter().map(|(key, _)| key.as_str());
+            assert_eq!(json!(keys.collect::<Vec<_>>()), case["keys"], "{name}");
         }
     }
 }

@@ -57,8 +57,6 @@ pub struct Setup {
     pub projections: Option<fn(tidewire_projections::Builder) -> tidewire_projections::Builder>,
     /// Where their documents are, instead of in memory of its own.
     pub documents: Option<Arc<dyn DocumentStore>>,
-    /// What is kept beside `store`, and which of it clients may edit.
-    pub kept: Option<(Arc<Projections>, Vec<&'static str>)>,
 }
 
 impl Server {
@@ -109,9 +107,6 @@ impl Server {
                 let mut builder = prepare(Tidewire::builder(store.clone()));
                 if let Some(projections) = &projections {
                     builder = builder.projections(projections.clone());
-                }
-                if let Some((projections, collections)) = setup.kept {
-                    builder = builder.projections(projections).collections(collections);
                 }
                 let tidewire = builder
                     .config(setup.config)

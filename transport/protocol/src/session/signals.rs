@@ -269,8 +269,10 @@ pub enum Output {
     ///   from the store a page at a time, or a new state;
     /// - sends patches only to who is live, of documents that it has told in full.
     ///
-    /// A client may be ahead of a projection which has lost its last steps with its machine:
-    /// what it is told next is after `from`, whatever the projection does until then.
+    /// A projection may lose its last steps with its machine and take them again. A client may be
+    /// ahead of it then: what it is told next is after `from`, whatever the projection does until
+    /// then. And what was read before, page by page, is one picture only when the projection has
+    /// come again as far as it was at any of those reads.
     Watch {
         /// The subscription.
         sub: Sub,
