@@ -110,8 +110,8 @@ impl PostgresDocuments {
         Ok(Self { shared: Arc::new(shared), runtime: Handle::current() })
     }
 
-    /// Runs `work` on the store's own runtime, so that the connections are polled nowhere else.
-    /// Dropping the future ends the work.
+    /// Runs a read on the store's own runtime, so that the connections are polled nowhere else.
+    /// Dropping the future ends it.
     fn on_runtime<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, Failure>> + Send + 'static,
@@ -124,6 +124,17 @@ impl PostgresDocuments {
             Ok(done.unwrap_or(Err(StoreError::Unavailable.into()))?)
         })
     }
+
+    /// Runs `work` to its end, also where nobody waits for it any more: a transaction that is cut
+    /// short while it begins would be left open in its session. Time-outs bound it, and closing the
+    /// pools waits for it.
+    fn to_its_end<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Failure>> + Send + 'static,
+    ) -> BoxFuture<'_, Result<T, StoreError>> {
+        let task = self.runtime.spawn(work);
+        Box::pin(async move { Ok(task.await.unwrap_or(Err(StoreError::Unavailable.into()))?) })
+    }
 }
 
 impl DocumentStore for PostgresDocuments {
@@ -133,7 +144,7 @@ impl DocumentStore for PostgresDocuments {
         version: u32,
     ) -> BoxFuture<'_, Result<Status, StoreError>> {
         let (shared, name) = (Arc::clone(&self.shared), name.clone());
-        self.on_runtime(async move { names::register(&shared, &name, version).await })
+        self.to_its_end(async move { names::register(&shared, &name, version).await })
     }
 
     fn status(&self, name: &ProjectionName) -> BoxFuture<'_, Result<Option<Status>, StoreError>> {
@@ -153,17 +164,17 @@ impl DocumentStore for PostgresDocuments {
         lease: Duration,
     ) -> BoxFuture<'_, Result<Option<Fence>, StoreError>> {
         let (shared, name) = (Arc::clone(&self.shared), name.clone());
-        self.on_runtime(async move { lease::claim(&shared, &name, &owner, lease).await })
+        self.to_its_end(async move { lease::claim(&shared, &name, &owner, lease).await })
     }
 
     fn renew(&self, held: &Held, lease: Duration) -> BoxFuture<'_, Result<(), StoreError>> {
         let (shared, held) = (Arc::clone(&self.shared), held.clone());
-        self.on_runtime(async move { lease::renew(&shared, &held, lease).await })
+        self.to_its_end(async move { lease::renew(&shared, &held, lease).await })
     }
 
     fn release(&self, held: &Held) -> BoxFuture<'_, Result<(), StoreError>> {
         let (shared, held) = (Arc::clone(&self.shared), held.clone());
-        self.on_runtime(async move { lease::release(&shared, &held).await })
+        self.to_its_end(async move { lease::release(&shared, &held).await })
     }
 
     fn begin_generation(
@@ -172,12 +183,12 @@ impl DocumentStore for PostgresDocuments {
         version: u32,
     ) -> BoxFuture<'_, Result<Generation, StoreError>> {
         let (shared, held) = (Arc::clone(&self.shared), held.clone());
-        self.on_runtime(async move { generations::begin(&shared, &held, version).await })
+        self.to_its_end(async move { generations::begin(&shared, &held, version).await })
     }
 
     fn swap(&self, held: &Held, generation: Generation) -> BoxFuture<'_, Result<bool, StoreError>> {
         let (shared, held) = (Arc::clone(&self.shared), held.clone());
-        self.on_runtime(async move { generations::swap(&shared, &held, generation).await })
+        self.to_its_end(async move { generations::swap(&shared, &held, generation).await })
     }
 
     fn give_up(
@@ -186,17 +197,17 @@ impl DocumentStore for PostgresDocuments {
         generation: Generation,
     ) -> BoxFuture<'_, Result<(), StoreError>> {
         let (shared, held) = (Arc::clone(&self.shared), held.clone());
-        self.on_runtime(async move { generations::give_up(&shared, &held, generation).await })
+        self.to_its_end(async move { generations::give_up(&shared, &held, generation).await })
     }
 
     fn wish(&self, name: &ProjectionName, wish: Wish) -> BoxFuture<'_, Result<(), StoreError>> {
         let (shared, name) = (Arc::clone(&self.shared), name.clone());
-        self.on_runtime(async move { names::wish(&shared, &name, wish).await })
+        self.to_its_end(async move { names::wish(&shared, &name, wish).await })
     }
 
     fn wish_followed(&self, held: &Held, wish: Wish) -> BoxFuture<'_, Result<(), StoreError>> {
         let (shared, held) = (Arc::clone(&self.shared), held.clone());
-        self.on_runtime(async move { generations::wish_followed(&shared, &held, wish).await })
+        self.to_its_end(async move { generations::wish_followed(&shared, &held, wish).await })
     }
 
     fn set_stopped(
@@ -206,14 +217,14 @@ impl DocumentStore for PostgresDocuments {
         stopped: Option<Stopped>,
     ) -> BoxFuture<'_, Result<(), StoreError>> {
         let (shared, held) = (Arc::clone(&self.shared), held.clone());
-        self.on_runtime(async move {
+        self.to_its_end(async move {
             generations::set_stopped(&shared, &held, generation, stopped).await
         })
     }
 
     fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<(), StoreError>> {
         let shared = Arc::clone(&self.shared);
-        self.on_runtime(async move { commit::commit(&shared, commit).await })
+        self.to_its_end(async move { commit::commit(&shared, commit).await })
     }
 
     fn documents(
@@ -252,12 +263,12 @@ impl DocumentStore for PostgresDocuments {
         limit: usize,
     ) -> BoxFuture<'_, Result<bool, StoreError>> {
         let (shared, held) = (Arc::clone(&self.shared), held.clone());
-        self.on_runtime(async move { sweep::sweep(&shared, &held, tombstones_kept, limit).await })
+        self.to_its_end(async move { sweep::sweep(&shared, &held, tombstones_kept, limit).await })
     }
 
     fn forget(&self, name: &ProjectionName) -> BoxFuture<'_, Result<bool, StoreError>> {
         let (shared, name) = (Arc::clone(&self.shared), name.clone());
-        self.on_runtime(async move { names::forget(&shared, &name).await })
+        self.to_its_end(async move { names::forget(&shared, &name).await })
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
