@@ -6,9 +6,7 @@ use std::cell::OnceCell;
 use bytes::Bytes;
 use tidewire_eventstore::DocumentKey;
 use tidewire_projections::{Before, ChangeBatch, Content, DocumentChange};
-use tidewire_protocol::query::{Change, Document, Query};
-
-use super::patch;
+use tidewire_protocol::query::{Change, Document, Query, difference};
 
 /// Shorter documents are not worth a patch.
 const PATCHED_BYTES_MIN: usize = 64;
@@ -66,7 +64,7 @@ pub(super) fn patch(from: &Content, to: &Content) -> Option<Bytes> {
     if size < PATCHED_BYTES_MIN {
         return None;
     }
-    let patch = patch::between(from.value(), to.value())?;
+    let patch = difference(from.value(), to.value())?.to_string();
     (patch.len() * 4 <= size * 3).then(|| Bytes::from(patch))
 }
 

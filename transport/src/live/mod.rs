@@ -22,7 +22,6 @@ mod frames;
 mod hub;
 mod interest;
 mod log;
-mod patch;
 mod reads;
 mod window;
 
