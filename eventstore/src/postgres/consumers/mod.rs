@@ -13,7 +13,7 @@ mod save;
 use std::sync::{Arc, atomic::AtomicBool};
 
 use sqlx::{PgPool, Postgres, pool::PoolConnection};
-use tokio::{runtime::Handle, task::JoinSet};
+use tokio::runtime::Handle;
 
 use super::{
     connect::Server,
@@ -115,8 +115,9 @@ impl PostgresConsumers {
         let _ = closing.await;
     }
 
-    /// Runs `work` on the store's own runtime, so that the connections are polled nowhere else.
-    /// Dropping the future ends the work.
+    /// Runs `work` on the store's own runtime, so that the connections are polled nowhere else, and
+    /// to its end, also where nobody waits for it any more: a transaction that is cut short while it
+    /// begins would be left open in its session. The session's time-outs bound it.
     fn on_runtime<T, E>(
         &self,
         work: impl Future<Output = Result<T, E>> + Send + 'static,
@@ -125,16 +126,9 @@ impl PostgresConsumers {
         T: Send + 'static,
         E: From<ReadError> + Send + 'static,
     {
-        let mut tasks = JoinSet::new();
-        tasks.spawn_on(work, &self.runtime);
-        Box::pin(async move {
-            // None, or an error, when the runtime is gone.
-            tasks
-                .join_next()
-                .await
-                .and_then(Result::ok)
-                .unwrap_or(Err(ReadError::Unavailable.into()))
-        })
+        let task = self.runtime.spawn(work);
+        // An error when the runtime is gone.
+        Box::pin(async move { task.await.unwrap_or_else(|_| Err(ReadError::Unavailable.into())) })
     }
 }
 
