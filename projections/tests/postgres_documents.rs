@@ -401,7 +401,13 @@ async fn a_crash_loses_documents_and_checkpoint_together_and_no_claim() {
     let generation = documents.register(&name(), 1).await.unwrap().active.generation;
     let mut expected = 0;
     for _ in 0..3 {
-        let fence = documents.claim(&name(), owner(), Duration::ZERO).await.unwrap().unwrap();
+        // Each connection of the pool learns of a crash when it is used.
+        let fence = loop {
+            match documents.claim(&name(), owner(), Duration::ZERO).await {
+                Ok(fence) => break fence.unwrap(),
+                Err(error) => assert_eq!(error, StoreError::Unavailable),
+            }
+        };
         let told = expected;
         for _ in 0..200 {
             documents.commit(counting(&held(fence), generation, expected)).await.unwrap();
