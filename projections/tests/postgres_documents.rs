@@ -401,7 +401,7 @@ async fn a_crash_loses_documents_and_checkpoint_together_and_no_claim() {
     let generation = documents.register(&name(), 1).await.unwrap().active.generation;
     let mut expected = 0;
     for _ in 0..3 {
-        // Each connection of the pool learns of a crash when it is used.
+        // Each connection of the pools learns of a crash when it is used.
         let fence = loop {
             match documents.claim(&name(), owner(), Duration::ZERO).await {
                 Ok(fence) => break fence.unwrap(),
@@ -410,7 +410,11 @@ async fn a_crash_loses_documents_and_checkpoint_together_and_no_claim() {
         };
         let told = expected;
         for _ in 0..200 {
-            documents.commit(counting(&held(fence), generation, expected)).await.unwrap();
+            while let Err(error) =
+                documents.commit(counting(&held(fence), generation, expected)).await
+            {
+                assert_eq!(error, StoreError::Unavailable);
+            }
             expected += 1;
         }
         cluster.kill();

@@ -9,7 +9,7 @@ use crate::ReadError;
 
 /// What a failed statement means.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Fault {
+pub enum Fault {
     /// The connection is gone: the statement may have been executed all the same.
     Lost(String),
     /// The server ended the session in good order: the statement was not executed.
@@ -22,7 +22,7 @@ pub(super) enum Fault {
 
 impl Fault {
     /// The fault's description, for logs and answers: SQLSTATE and text.
-    pub(super) fn reason(self) -> String {
+    pub fn reason(self) -> String {
         match self {
             Self::Lost(reason)
             | Self::Ended(reason)
@@ -77,7 +77,7 @@ fn in_good_order(sqlstate: &str) -> bool {
 }
 
 /// Whether a statement refused with this SQLSTATE may succeed later, unchanged.
-fn passes(sqlstate: &str) -> bool {
+pub fn passes(sqlstate: &str) -> bool {
     let class = sqlstate.get(..2).unwrap_or_default();
     // 08 connection, 40 rolled back (serialisation, deadlock), 53 out of resources, 57 operator
     // intervention, 58 system error; 25006 read-only (a standby, until it is promoted), 25P03
@@ -87,7 +87,7 @@ fn passes(sqlstate: &str) -> bool {
 }
 
 /// An error in words, with the SQLSTATE where there is one and without the failing row.
-pub(super) fn reason(error: &Error) -> String {
+pub fn reason(error: &Error) -> String {
     match error {
         Error::Database(database) => {
             let code = database.code().unwrap_or_default();

@@ -13,6 +13,8 @@ mod append;
 mod commands;
 mod connect;
 mod consumers;
+#[doc(hidden)]
+pub mod driver;
 mod epoch;
 mod fault;
 mod group;

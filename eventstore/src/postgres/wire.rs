@@ -22,7 +22,7 @@ const POSTGRES_BEGINS: i64 = 946_684_800_000_000;
 
 /// JSON text that goes to the database byte for byte.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct RawJson<'a>(pub(super) &'a [u8]);
+pub struct RawJson<'a>(pub &'a [u8]);
 
 impl Type<Postgres> for RawJson<'_> {
     fn type_info() -> PgTypeInfo {

@@ -2,14 +2,17 @@
 //! need not be durable at once.
 
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgTransaction};
-use tidewire_eventstore::plant::Plant;
+use tidewire_eventstore::{
+    plant::Plant,
+    postgres::driver::{Fault, RawJson},
+};
 use tidewire_protocol::query::SortKey;
 
 use super::{
     Shared,
-    fault::{Failure, Fault, of_statement},
+    fault::{Failure, of_statement},
     server::acquire,
-    wire::{RawJson, boolean, number, optional, unsigned},
+    wire::{boolean, number, optional, unsigned},
 };
 use crate::{
     StoreError,

@@ -1,11 +1,11 @@
 //! Generations: begun, swapped, stopped, under the fence of the owner.
 
 use sqlx::{Connection as _, PgConnection, PgTransaction};
-use tidewire_eventstore::Generation;
+use tidewire_eventstore::{Generation, postgres::driver::Fault};
 
 use super::{
     Shared,
-    fault::{Failure, Fault},
+    fault::Failure,
     names::word,
     server::acquire,
     wire::{number, optional, unsigned},

@@ -26,15 +26,12 @@ use std::{fmt, sync::Arc, time::Duration};
 use sqlx::PgPool;
 use tidewire_eventstore::{
     BoxFuture, DocumentKey, Generation, GlobalPosition, ProjectionName,
-    postgres::{MigrationMode, OpenError, PostgresStore},
+    postgres::{MigrationMode, OpenError, PostgresStore, driver::Fault},
 };
 use tokio::{runtime::Handle, task::JoinSet};
 
 pub use self::options::PostgresDocumentsOptions;
-use self::{
-    fault::{Failure, Fault},
-    server::Server,
-};
+use self::{fault::Failure, server::Server};
 use super::{
     ChangePage, ChangesRead, Commit, DocumentPage, DocumentStore, Fence, Held, Owner, PageRead,
     Parked, Status, Stopped, StoredDocument, Wish,
@@ -89,12 +86,8 @@ impl PostgresDocuments {
         if options.migrations == MigrationMode::Apply {
             PostgresStore::migrate(&options.url).await?;
         }
-        let refused = |fault: Fault| OpenError::Connect {
-            address: server.address(),
-            reason: match fault {
-                Fault::Lost(reason) | Fault::Passing(reason) | Fault::Refused(reason) => reason,
-            },
-        };
+        let refused =
+            |fault: Fault| OpenError::Connect { address: server.address(), reason: fault.reason() };
         let mut connection = server.connect().await.map_err(refused)?;
         let finding = sqlx::query_scalar::<_, bool>(FIND_SCHEMA).fetch_one(&mut connection);
         if !server.within(finding).await.map_err(refused)? {

@@ -8,13 +8,13 @@ use sqlx::{
     pool::PoolConnection,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
-use tidewire_eventstore::postgres::OpenError;
+use tidewire_eventstore::postgres::{
+    OpenError,
+    driver::{Fault, reason},
+};
 use tokio::time::timeout;
 
-use super::{
-    PostgresDocumentsOptions,
-    fault::{Fault, reason},
-};
+use super::PostgresDocumentsOptions;
 
 const PREPARE_SESSION: &str = include_str!("sql/prepare_session.sql");
 const PREPARE_READING: &str = include_str!("sql/prepare_reading.sql");
@@ -66,8 +66,8 @@ impl Server {
         match timeout(self.connect_timeout, connected).await {
             Ok(Ok(connection)) => Ok(connection),
             // Whatever a server says to a newcomer, it may say otherwise later.
-            Ok(Err(error)) => Err(Fault::Passing(reason(&error))),
-            Err(_) => Err(Fault::Passing("timed out while connecting".into())),
+            Ok(Err(error)) => Err(Fault::Busy(reason(&error))),
+            Err(_) => Err(Fault::Busy("timed out while connecting".into())),
         }
     }
 
@@ -134,6 +134,6 @@ impl Server {
 pub(super) async fn acquire(pool: &PgPool) -> Result<PoolConnection<Postgres>, Fault> {
     pool.acquire().await.map_err(|error| {
         // Why a connection cannot be had now says nothing about later.
-        Fault::Passing(reason(&error))
+        Fault::Busy(reason(&error))
     })
 }

@@ -1,47 +1,15 @@
-//! Values as PostgreSQL has them on the wire: JSON as the bytes it was written in, moments as
-//! microseconds, columns without a copy where none is needed.
+//! Columns of rows as PostgreSQL has them on the wire: moments as microseconds, and none copied
+//! where that is not needed.
 
 use bytes::Bytes;
-use sqlx::{
-    Encode, Postgres, Row as _, Type, ValueRef as _,
-    encode::IsNull,
-    error::BoxDynError,
-    postgres::{PgArgumentBuffer, PgHasArrayType, PgRow, PgTypeInfo, types::Oid},
-};
+use sqlx::{Row as _, ValueRef as _, postgres::PgRow};
 use tidewire_eventstore::{DocumentKey, GlobalPosition, Timestamp};
 
 use super::fault::Failure;
 use crate::StoreError;
 
-/// `json` and `json[]` in PostgreSQL's catalogue (`pg_type.dat`); they never change.
-const JSON: Oid = Oid(114);
-const JSON_ARRAY: Oid = Oid(199);
-
 /// Microseconds from 1970 to 2000-01-01, where PostgreSQL's moments begin.
 const POSTGRES_BEGINS: i64 = 946_684_800_000_000;
-
-/// JSON text that goes to the database byte for byte.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct RawJson<'a>(pub(super) &'a [u8]);
-
-impl Type<Postgres> for RawJson<'_> {
-    fn type_info() -> PgTypeInfo {
-        PgTypeInfo::with_oid(JSON)
-    }
-}
-
-impl PgHasArrayType for RawJson<'_> {
-    fn array_type_info() -> PgTypeInfo {
-        PgTypeInfo::with_oid(JSON_ARRAY)
-    }
-}
-
-impl Encode<'_, Postgres> for RawJson<'_> {
-    fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
-        buffer.extend_from_slice(self.0);
-        Ok(IsNull::No)
-    }
-}
 
 /// A number below 2^53, as PostgreSQL has it.
 pub(super) fn number(number: u64) -> i64 {
