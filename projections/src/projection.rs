@@ -22,8 +22,6 @@ pub const DOCUMENT_DEPTH_MAX: usize = 100;
 /// loses is projected again, and a rebuild projects everything again.
 ///
 /// [`typed`](crate::typed) makes one from ordinary Rust types; [`kit`](crate::kit) tests one.
-///
-/// [`typed`](crate::typed) makes one from ordinary Rust types.
 pub trait Projection: Send + Sync + 'static {
     /// What it is called, which events it is given, and what its documents can be asked for. The
     /// same each time.

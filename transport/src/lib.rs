@@ -13,7 +13,7 @@
 //!    the `catch_up` scheduler, shared with everybody who wants the same page, until it is live
 //!    again. Nothing is buffered for it and nothing is lost.
 //!
-//! Documents of projections go the same way, in [`live`].
+//! Documents of projections go the same way, in `live`.
 //!
 //! The protocol itself lives in `tidewire-protocol`; nothing here decides about it.
 
