@@ -103,14 +103,17 @@ impl Following {
                     before: Before::Unknown,
                     after: after.map(Content::new),
                 };
-                let (after, changes) = if page.complete {
-                    (reached.position, page.changes.into_iter().map(change).collect())
+                let (after, position, changes) = if page.complete && !page.more {
+                    let changes = page.changes.into_iter().map(change).collect();
+                    (reached.position, page.through, changes)
                 } else {
-                    // Told as a hole: whoever looks into it learns that it cannot be filled.
-                    (page.through, Vec::new())
+                    // Told as a hole. Whoever looks into it learns that it cannot be filled; or
+                    // reads to its end, for a document that changed once more after this page is
+                    // not in it, and without that one the page is no picture of any position.
+                    (page.checkpoint, page.checkpoint, Vec::new())
                 };
                 let generation = reached.generation;
-                let batch = ChangeBatch { generation, after, position: page.through, changes };
+                let batch = ChangeBatch { generation, after, position, changes };
                 hub.followed(reached, batch);
                 true
             }

@@ -13,7 +13,8 @@ use std::{
 use tidewire_eventstore::{EventStore, GlobalPosition, MemoryStore};
 use tidewire_projections::{
     Before, ChangeBatch, Config, DocumentStore, FeedNews, MemoryDocuments, Policy, Projections,
-    Watched, documents::Wish,
+    Watched,
+    documents::{PAGE_MAX, Wish},
 };
 use tokio::{
     runtime::Handle,
@@ -198,4 +199,32 @@ async fn what_is_too_much_to_hold_is_told_as_a_hole() {
     let batch = batch(&mut feed).await;
     assert!(batch.changes.is_empty());
     assert_eq!((batch.after, batch.position), (last, last));
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_node_is_never_told_a_part_of_what_changed() {
+    let world = World::new();
+    let (_owner, owner, _) = world.node(Config::default()).await;
+    until("it is owned", || async { owner.status().await.expect("answers").owned }).await;
+    let (_other, other, _) = world.node(Config::default()).await;
+    let mut feed = other.follow();
+    let mut last = GlobalPosition::START;
+    let documents = PAGE_MAX as u64 + 200;
+    for stream in 0..documents {
+        last = append_all(world.log.as_ref(), stream, "Added", &[1]).await;
+    }
+    let mut holes = 0;
+    loop {
+        let batch = batch(&mut feed).await;
+        if batch.changes.is_empty() && batch.after == batch.position {
+            holes += 1;
+        }
+        // Here each event changes a document of its own, so a whole batch has one for each.
+        let whole = batch.position.distance_from(batch.after) == batch.changes.len() as u64;
+        assert!(whole, "{:?} to {:?}: {}", batch.after, batch.position, batch.changes.len());
+        if batch.position == last {
+            break;
+        }
+    }
+    assert!(holes > 0, "so much at once that it did not fit a page");
 }

@@ -49,6 +49,9 @@ pub(crate) struct Configured {
     pub(crate) policy: Policy,
 }
 
+/// The key that says what becomes of events that cannot be taken.
+const ON_POISON: &str = "on_poison";
+
 /// What every kind of projection may say beside its own keys.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -119,6 +122,8 @@ impl Kept {
 }
 
 fn collection(mut table: Table, at: &At<'_>) -> Result<Configured> {
+    // Anybody may append to its streams: what is no edit must not stop those that are.
+    table.entry(ON_POISON).or_insert_with(|| "park".into());
     let policy = policy(&mut table, at)?;
     let collection: Collection = read(table, at)?;
     let projection = collection.projection().map_err(|error| at.wrong_key(&error))?;
@@ -127,7 +132,7 @@ fn collection(mut table: Table, at: &At<'_>) -> Result<Configured> {
 
 /// Takes out of a table how what it says is run.
 fn policy(table: &mut Table, at: &At<'_>) -> Result<Policy> {
-    let run = ["on_poison", "rebuild_on_new_version"];
+    let run = [ON_POISON, "rebuild_on_new_version"];
     let run = run.into_iter().filter_map(|key| Some((key.to_owned(), table.remove(key)?)));
     let run: Run = read(run.collect(), at)?;
     let on_poison = match run.on_poison {
