@@ -364,17 +364,17 @@ async fn only_commits_of_documents_do_not_wait_for_the_disk() {
     let mut connection = owned.database.connection().await;
     connection
         .execute(
-            "CREATE TABLE seen (what text, setting text);
-             CREATE FUNCTION look() RETURNS trigger LANGUAGE plpgsql AS $$
+            "CREATE TABLE public.seen (what text, setting text);
+             CREATE FUNCTION public.look() RETURNS trigger LANGUAGE plpgsql AS $$
              BEGIN
                  INSERT INTO public.seen
                  VALUES (TG_TABLE_NAME, current_setting('synchronous_commit'));
                  RETURN NULL;
              END $$;
              CREATE TRIGGER look AFTER INSERT OR UPDATE ON tidewire.documents
-                 FOR EACH STATEMENT EXECUTE FUNCTION look();
+                 FOR EACH STATEMENT EXECUTE FUNCTION public.look();
              CREATE TRIGGER look AFTER INSERT OR UPDATE ON tidewire.projections
-                 FOR EACH STATEMENT EXECUTE FUNCTION look();",
+                 FOR EACH STATEMENT EXECUTE FUNCTION public.look();",
         )
         .await
         .unwrap();
@@ -385,7 +385,7 @@ async fn only_commits_of_documents_do_not_wait_for_the_disk() {
     owned.documents.release(&owned.held).await.unwrap();
     owned.documents.claim(&name(), owner(), LONG).await.unwrap().unwrap();
     let seen: Vec<(String, String)> =
-        sqlx::query_as("SELECT DISTINCT what, setting FROM seen ORDER BY what")
+        sqlx::query_as("SELECT DISTINCT what, setting FROM public.seen ORDER BY what")
             .fetch_all(&mut connection)
             .await
             .unwrap();

@@ -20,14 +20,14 @@ use tidewire_projections::{
 use uuid::Uuid;
 
 const TABLES: &str = "
-    CREATE TABLE sums (generation bigint, stream text, total bigint NOT NULL CHECK (total < 1000),
+    CREATE TABLE public.sums (generation bigint, stream text, total bigint NOT NULL CHECK (total < 1000),
                        PRIMARY KEY (generation, stream));
     CREATE TABLE known (stream text PRIMARY KEY);
     INSERT INTO known VALUES ('a-1'), ('a-2');
     CREATE TABLE seen (stream text REFERENCES known DEFERRABLE INITIALLY DEFERRED);";
 
 const SUM: &str = "
-    INSERT INTO sums AS s (generation, stream, total)
+    INSERT INTO public.sums AS s (generation, stream, total)
     SELECT $2, e.stream, sum((e.data ->> 'n')::bigint)
       FROM json_to_recordset($1) AS e (stream text, data json)
      GROUP BY e.stream
@@ -87,7 +87,7 @@ impl Owned {
             let value: serde_json::Value = serde_json::from_slice(&document.data).unwrap();
             value["position"].as_u64().unwrap()
         });
-        let sum: i64 = sqlx::query_scalar("SELECT coalesce(sum(total), 0)::bigint FROM sums")
+        let sum: i64 = sqlx::query_scalar("SELECT coalesce(sum(total), 0)::bigint FROM public.sums")
             .fetch_one(&mut self.database.connection().await)
             .await
             .unwrap();
@@ -111,7 +111,7 @@ async fn a_statement_and_its_checkpoint_are_one() {
     // Sent again, as after a lost answer: nothing is counted twice.
     assert_eq!(owned.run(2, SUM, 22).await, Err(StoreError::Conflict));
     assert_eq!(owned.found().await, (2, 2, 42));
-    let generation: i64 = sqlx::query_scalar("SELECT generation FROM sums")
+    let generation: i64 = sqlx::query_scalar("SELECT generation FROM public.sums")
         .fetch_one(&mut owned.database.connection().await)
         .await
         .unwrap();
@@ -124,7 +124,7 @@ async fn what_fails_on_an_event_is_told_with_its_sqlstate_and_undoes_all() {
     owned.run(1, SUM, 1).await.unwrap();
     for (statement, n, expected) in [
         (SUM, 2000, "23514"),
-        ("INSERT INTO sums SELECT $2, 'x', 1 / 0 * json_array_length($1)", 0, "22012"),
+        ("INSERT INTO public.sums SELECT $2, 'x', 1 / 0 * json_array_length($1)", 0, "22012"),
         ("SELECT ($1 -> 0 ->> 'stream')::bigint", 0, "22P02"),
         // A constraint that is looked at when the transaction ends.
         ("INSERT INTO seen VALUES ('unknown')", 0, "23503"),
@@ -142,8 +142,8 @@ async fn what_cannot_run_at_all_is_no_events_fault() {
     let owned = owned().await;
     for statement in [
         "INSERT INTO nowhere SELECT $2",
-        "INSERT INTO sums SELEC $2",
-        "UPDATE sums SET total = 1; DELETE FROM sums",
+        "INSERT INTO public.sums SELEC $2",
+        "UPDATE public.sums SET total = 1; DELETE FROM public.sums",
         "SELECT $3",
     ] {
         let error = owned.run(1, statement, 0).await.unwrap_err();
@@ -162,7 +162,7 @@ async fn a_procedure_cannot_end_the_transaction() {
     connection
         .execute(
             "CREATE PROCEDURE early() LANGUAGE plpgsql AS $$
-             BEGIN INSERT INTO sums VALUES (0, 'early', 1); COMMIT; END $$",
+             BEGIN INSERT INTO public.sums VALUES (0, 'early', 1); COMMIT; END $$",
         )
         .await
         .unwrap();
@@ -220,7 +220,7 @@ async fn a_table_that_is_locked_is_nobodys_fault() {
     let owned = owned().await;
     let mut other = owned.database.connection().await;
     let mut locking = other.begin().await.unwrap();
-    locking.execute("LOCK TABLE sums").await.unwrap();
+    locking.execute("LOCK TABLE public.sums").await.unwrap();
     let waiting = owned.run(1, SUM, 1);
     let freeing = async {
         until_locked(&owned.database).await;
@@ -230,7 +230,7 @@ async fn a_table_that_is_locked_is_nobodys_fault() {
     done.unwrap();
     assert_eq!(owned.found().await, (1, 1, 1));
     let mut locking = other.begin().await.unwrap();
-    locking.execute("LOCK TABLE sums").await.unwrap();
+    locking.execute("LOCK TABLE public.sums").await.unwrap();
     // For longer than the store waits for a lock.
     assert_eq!(owned.run(2, SUM, 1).await, Err(StoreError::Unavailable));
     locking.rollback().await.unwrap();
