@@ -87,10 +87,11 @@ impl Owned {
             let value: serde_json::Value = serde_json::from_slice(&document.data).unwrap();
             value["position"].as_u64().unwrap()
         });
-        let sum: i64 = sqlx::query_scalar("SELECT coalesce(sum(total), 0)::bigint FROM public.sums")
-            .fetch_one(&mut self.database.connection().await)
-            .await
-            .unwrap();
+        let sum: i64 =
+            sqlx::query_scalar("SELECT coalesce(sum(total), 0)::bigint FROM public.sums")
+                .fetch_one(&mut self.database.connection().await)
+                .await
+                .unwrap();
         (status.active.checkpoint.get(), document, sum)
     }
 }
