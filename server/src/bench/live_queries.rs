@@ -132,7 +132,7 @@ impl Round {
 /// It could not be run, or a change did not arrive.
 pub(super) async fn run(args: Args, pins: Pins) -> Result<()> {
     let all = u64::from(args.few) + u64::from(args.many);
-    machine::check_open_files(all, u64::from(args.many))?;
+    machine::check_open_files(all, u64::from(args.many) * 2)?;
     let mut few = Side::start(&args, args.few, pins).await?;
     let mut many = Side::start(&args, args.many, pins).await?;
     // The same documents change on both.

@@ -80,7 +80,7 @@ pub(super) fn check_open_files(ours: u64, theirs: u64) -> Result<()> {
     if needed > limit {
         bail!(
             "so many sessions take {needed} open files in one process, and the system allows \
-             {limit}: use fewer --sessions, or raise the limit (ulimit -Hn, as root) and try again"
+             {limit}: use fewer sessions, or raise the limit (ulimit -Hn, as root) and try again"
         );
     }
     Ok(())
